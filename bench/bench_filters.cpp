@@ -1,0 +1,122 @@
+/// Time of single filter steps, each timed by itself: the median and the 99th percentile are what a live loop feels.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "filters/dkf.h"
+#include "filters/kalman.h"
+#include "numerics/random.h"
+
+namespace percept {
+namespace {
+
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+using Clock = std::chrono::steady_clock;
+
+MatrixXd normals(Index rows, Index columns, const char* purpose) {
+  const KeyedRandom random(1, purpose);
+  MatrixXd m(rows, columns);
+  for (Index i = 0; i < m.size(); ++i) m.data()[i] = random.normal(i);
+  return m;
+}
+
+MatrixXd spd(Index n, const char* purpose) {
+  const MatrixXd m = normals(n, n + 8, purpose);
+  return m * m.transpose() / static_cast<double>(n) + MatrixXd::Identity(n, n);
+}
+
+KalmanModel kalman_model(Index d, Index n) {
+  return {0.95 * MatrixXd::Identity(d, d), 0.1 * spd(d, "gamma"), normals(n, d, "c"), spd(n, "r"), spd(d, "v0")};
+}
+
+/// Runs step() for every iteration and adds the percentiles as counters [µs].
+template <class Step>
+void each_step(benchmark::State& state, Step step) {
+  std::vector<double> us;
+  us.reserve(1 << 20);
+  for (int i = 0; i < 100; ++i) step();
+  for (auto _ : state) {
+    const auto start = Clock::now();
+    step();
+    const std::chrono::duration<double> took = Clock::now() - start;
+    state.SetIterationTime(took.count());
+    if (us.size() < us.capacity()) us.push_back(took.count() * 1e6);
+  }
+  std::sort(us.begin(), us.end());
+  const auto at = [&](double p) { return us[static_cast<std::size_t>(p * static_cast<double>(us.size() - 1))]; };
+  state.counters["median_us"] = at(0.5);
+  state.counters["p99_us"] = at(0.99);
+  state.counters["max_us"] = us.back();
+}
+
+void kalman_step(benchmark::State& state) {
+  const Index n = state.range(0), d = state.range(1), frames = 64;
+  Kalman filter(kalman_model(d, n), state.range(2) != 0, "bench");
+  const MatrixXd x = normals(n, frames, "x");
+  Index t = 0;
+  each_step(state, [&] { filter.step(x.col(t++ % frames).data()); });
+}
+BENCHMARK(kalman_step)
+    ->ArgNames({"channels", "states", "steady"})
+    ->UseManualTime()
+    ->Args({96, 4, 0})
+    ->Args({1024, 6, 0})
+    ->Args({1024, 6, 1});
+
+/// One dead channel, as after a broken electrode: the same rows are missing in every frame.
+void kalman_step_dead_channel(benchmark::State& state) {
+  const Index n = 1024, frames = 64;
+  Kalman filter(kalman_model(6, n), false, "bench");
+  MatrixXd x = normals(n, frames, "x");
+  x.row(17).setConstant(NAN);
+  Index t = 0;
+  each_step(state, [&] { filter.step(x.col(t++ % frames).data()); });
+}
+BENCHMARK(kalman_step_dead_channel)->UseManualTime();
+
+void dkf_step(benchmark::State& state, DkfFallback mode, double wide) {
+  const Index d = state.range(0), frames = 64;
+  const MatrixXd a = 0.95 * MatrixXd::Identity(d, d), gamma = 0.1 * spd(d, "gamma");
+  const MatrixXd s = stationary_covariance(a, gamma, "bench");
+  const MatrixXd q = 0.5 * wide * (s + MatrixXd(s.diagonal().asDiagonal()));
+  Dkf filter({a, gamma, s}, mode, "bench");
+  const MatrixXd f = normals(d, frames, "f");
+  Index t = 0;
+  each_step(state, [&] { filter.step(f.col(t++ % frames).data(), q.data()); });
+}
+BENCHMARK_CAPTURE(dkf_step, robust, DkfFallback::robust, 0.5)
+    ->ArgName("states")
+    ->UseManualTime()
+    ->Arg(2)
+    ->Arg(4)
+    ->Arg(6);
+BENCHMARK_CAPTURE(dkf_step, robust_fallback, DkfFallback::robust, 2.0)->ArgName("states")->UseManualTime()->Arg(4);
+BENCHMARK_CAPTURE(dkf_step, clip_fallback, DkfFallback::clip, 2.0)->ArgName("states")->UseManualTime()->Arg(4);
+BENCHMARK_CAPTURE(dkf_step, always_robust, DkfFallback::always_robust, 0.5)->ArgName("states")->UseManualTime()->Arg(4);
+
+/// 4096 frames at once; counter: µs a frame.
+void kalman_batch(benchmark::State& state) {
+  const Index n = 1024, d = 6, frames = 4096;
+  Kalman filter(kalman_model(d, n), state.range(0) != 0, "bench");
+  const MatrixXd x = normals(n, frames, "x");
+  MatrixXd means;
+  double seconds = 0;
+  for (auto _ : state) {
+    const auto start = Clock::now();
+    filter.reset();
+    filter_batch(filter, x, means, nullptr);
+    const std::chrono::duration<double> took = Clock::now() - start;
+    state.SetIterationTime(took.count());
+    seconds += took.count();
+  }
+  state.counters["us_per_frame"] = seconds * 1e6 / static_cast<double>(state.iterations() * frames);
+}
+BENCHMARK(kalman_batch)->ArgName("steady")->UseManualTime()->Arg(0)->Arg(1);
+
+}  // namespace
+}  // namespace percept
+
+BENCHMARK_MAIN();

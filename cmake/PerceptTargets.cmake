@@ -1,0 +1,47 @@
+# One CMake target percept::<folder> for each folder.
+
+include(GNUInstallDirs)
+set_property(GLOBAL PROPERTY PERCEPT_LIBRARIES "")
+
+add_library(percept_flags INTERFACE)
+target_compile_options(percept_flags INTERFACE -Wall -Wextra -Wpedantic -Wnon-virtual-dtor)
+# fused multiply-adds would let a result depend on how a loop was split
+target_compile_options(percept_flags INTERFACE -ffp-contract=off)
+if(PERCEPT_WERROR)
+  target_compile_options(percept_flags INTERFACE -Werror)
+endif()
+
+# percept_library(folder [SHARED] SOURCES a.cpp ... [PUBLIC targets ...] [PRIVATE targets ...])
+# Headers lie beside the sources and are included as "folder/name.h".
+function(percept_library folder)
+  cmake_parse_arguments(ARG "SHARED" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  set(target percept_${folder})
+  if(ARG_SHARED)
+    add_library(${target} SHARED ${ARG_SOURCES})
+  else()
+    add_library(${target} STATIC ${ARG_SOURCES})
+  endif()
+  add_library(percept::${folder} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${folder} OUTPUT_NAME percept_${folder})
+  target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+                                              $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/percept>)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  target_link_libraries(${target} PUBLIC ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE} $<BUILD_INTERFACE:percept_flags>)
+  if(PERCEPT_UNITY)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+  endif()
+  set_property(GLOBAL APPEND PROPERTY PERCEPT_LIBRARIES ${target})
+endfunction()
+
+# percept_test(folder SOURCES test_a.cpp ... [LINK targets ...]): one executable test_<folder>.
+# The folder's tests find recordings through PERCEPT_DATA_MIRROR.
+function(percept_test folder)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(test_${folder} ${ARG_SOURCES})
+  target_link_libraries(test_${folder} PRIVATE ${ARG_LINK} percept_test_support GTest::gmock percept_flags)
+  if(PERCEPT_UNITY)
+    set_target_properties(test_${folder} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+  endif()
+  add_test(NAME ${folder} COMMAND test_${folder})
+  set_tests_properties(${folder} PROPERTIES TIMEOUT 900 LABELS unit)
+endfunction()

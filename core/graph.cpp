@@ -1,0 +1,582 @@
+#include "core/graph.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "core/error.h"
+#include "core/join.h"
+
+namespace percept {
+
+namespace detail {
+/// Events that wait until their edge's clock passes their onset, in order of arrival.
+struct PendingEvents {
+  std::vector<Event> list;
+  PendingEvents() { list.reserve(4096); }
+  void add(const Event& e) { list.push_back(e); }
+  void deliver(double end_s, std::vector<Event>& to) {
+    std::size_t kept = 0;
+    for (auto& e : list)
+      if (e.onset_s < end_s) to.push_back(e);
+      else list[kept++] = e;
+    list.resize(kept);
+  }
+};
+
+}  // namespace detail
+
+namespace {
+MutableFrames room_of(EdgeBuffer& e, const StreamFormat& f) {
+  return {e.bytes.data(), f.scalar, f.size(), f.max_frames, f.size()};
+}
+}  // namespace
+
+struct Graph::Node {
+  NodeSpec spec;
+  const StageInfo* info = nullptr;
+  std::unique_ptr<Stage> stage;              ///< none for an input
+  Context context;
+  Traits traits;
+  StreamFormat in, out;
+  // where the frames come from
+  struct From {
+    int edge = 0;
+    Index offset = 0, rows = 0;              ///< rows of one part, or of the whole frame
+    bool whole = true;
+  };
+  std::vector<From> from;
+  std::unique_ptr<Join> join;
+  std::vector<std::byte> joined;
+  std::vector<std::int64_t> joined_keys;
+  std::int64_t next_joined = 0;
+  detail::PendingEvents join_events;
+  std::vector<Event> joined_events;
+  std::vector<int> carrier;                  ///< for each origin of an event (0: the recording): the input that brings it to the join
+  // what it gives
+  std::int64_t next_frame = 0;
+  detail::PendingEvents pending;
+  std::vector<Event> emitted;
+  std::atomic<std::int64_t> lost_events{0};
+  SinkFn sink;
+  // per-frame stages run on several blocks at once, each worker with an instance of its own
+  bool pooled = false;
+  std::mutex pool_mutex;
+  std::vector<std::unique_ptr<Stage>> pool;
+  // swap
+  std::atomic<Stage*> fresh{nullptr};
+  std::atomic<Stage*> retired{nullptr};
+  std::vector<std::byte> swap_room;
+
+  ~Node() {
+    delete fresh.load();
+    delete retired.load();
+  }
+};
+
+struct Graph::Impl {
+  const Registry* registry = nullptr;
+  std::vector<std::string> names;
+  std::vector<std::unique_ptr<Node>> nodes;  ///< inputs first, then in the order they run
+  std::size_t inputs = 0;
+  Scalar precision = Scalar::f32;
+  Context context;
+  Slot slot;                                 ///< of the serial runner
+  std::atomic<std::int64_t> swaps{0};
+  std::vector<double> latency_s;
+  std::vector<Index> memory;
+};
+
+namespace {
+/// "node", "input" or "node.part" -> (name, part)
+std::pair<std::string, std::string> split_reference(const std::string& ref, const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), ref) != known.end()) return {ref, ""};
+  const auto dot = ref.rfind('.');
+  if (dot == std::string::npos) return {ref, ""};
+  return {ref.substr(0, dot), ref.substr(dot + 1)};
+}
+
+/// Messages of prepare() start with the node's name; the reader also wants the file.
+[[noreturn]] void rethrow_with_place(const ConfigError& e, const NodeSpec& spec) {
+  std::string key = e.key();
+  if (!spec.where.empty() && key.rfind(spec.name, 0) == 0) key = spec.where + key.substr(spec.name.size());
+  throw ConfigError(key, e.value(), e.expected());
+}
+}  // namespace
+
+Graph::Graph(const Registry& registry, std::vector<InputSpec> inputs, std::vector<NodeSpec> specs, Scalar precision,
+             Index max_frames, Context context)
+    : impl_(std::make_unique<Impl>()) {
+  auto& g = *impl_;
+  g.registry = &registry;
+  g.precision = precision;
+  g.context = context;
+  g.inputs = inputs.size();
+  if (max_frames < 1) throw ConfigError("run.block", fmt::format("{}", max_frames), "at least one frame");
+
+  std::vector<std::string> known;
+  for (auto& i : inputs) known.push_back(i.name);
+  for (auto& s : specs) {
+    if (std::find(known.begin(), known.end(), s.name) != known.end())
+      throw ConfigError(s.where.empty() ? s.name : s.where, "", fmt::format("a name of its own: there are two nodes called '{}' (name = \"...\")", s.name));
+    known.push_back(s.name);
+  }
+  for (auto& i : inputs) {
+    auto n = std::make_unique<Node>();
+    n->spec.name = i.name;
+    n->out = i.format;
+    n->out.scalar = precision;
+    n->out.max_frames = max_frames;
+    if (n->out.size() <= 0) throw ConfigError(i.name, "", "an input with at least one row");
+    if (n->out.axis == Axis::time && !(n->out.rate_hz > 0))
+      throw ConfigError(i.name + ".rate_hz", fmt::format("{} Hz", n->out.rate_hz), "a rate above zero");
+    g.names.push_back(i.name);
+    g.nodes.push_back(std::move(n));
+    g.latency_s.push_back(0);
+    g.memory.push_back(0);
+  }
+  // topological order: repeatedly take the first node whose sources are all there
+  std::vector<bool> done(specs.size(), false);
+  for (std::size_t placed = 0; placed < specs.size();) {
+    bool moved = false;
+    for (std::size_t s = 0; s < specs.size(); ++s) {
+      if (done[s]) continue;
+      auto& spec = specs[s];
+      if (spec.from.empty()) {
+        if (s > 0) spec.from = {specs[s - 1].name};
+        else if (g.inputs == 1) spec.from = {g.names[0]};
+        else throw ConfigError(spec.where.empty() ? spec.name : spec.where, "", "from = \"...\", since there is more than one input");
+      }
+      const bool ready = std::all_of(spec.from.begin(), spec.from.end(), [&](auto& ref) {
+        const auto name = split_reference(ref, known).first;
+        if (std::find(known.begin(), known.end(), name) == known.end())
+          throw ConfigError((spec.where.empty() ? spec.name : spec.where) + ".from", "\"" + ref + "\"",
+                            fmt::format("a node or an input: {}{}", fmt::join(known, ", "), did_you_mean(name, known)));
+        return index_of(name) >= 0;
+      });
+      if (!ready) continue;
+
+      auto n = std::make_unique<Node>();
+      n->spec = spec;
+      n->context = context;
+      n->context.node = spec.name;
+      n->info = &registry.at(spec.use, (spec.where.empty() ? spec.name : spec.where) + ".use");
+      const int index = static_cast<int>(g.nodes.size());
+      std::vector<StreamFormat> formats;
+      double latency = 0;
+      Index memory = 0;
+      for (auto& ref : spec.from) {
+        const auto [name, part] = split_reference(ref, known);
+        Node::From f;
+        f.edge = index_of(name);
+        StreamFormat format = g.nodes[static_cast<std::size_t>(f.edge)]->out;
+        f.rows = format.size();
+        if (!part.empty()) {
+          const Part* p = format.find_part(part);
+          std::vector<std::string> parts;
+          for (auto& q : format.parts) parts.push_back(q.name);
+          if (!p)
+            throw ConfigError((spec.where.empty() ? spec.name : spec.where) + ".from", "\"" + ref + "\"",
+                              fmt::format("a part of '{}': {}{}", name, fmt::join(parts, ", "), did_you_mean(part, parts)));
+          f.offset = format.part_offset(part);
+          f.rows = p->size();
+          f.whole = false;
+          format.parts = {Part(*p)};
+        }
+        formats.push_back(std::move(format));
+        n->from.push_back(f);
+        latency = std::max(latency, g.latency_s[static_cast<std::size_t>(f.edge)]);
+        const Index m = g.memory[static_cast<std::size_t>(f.edge)];
+        memory = (m == Traits::kAllFrames || memory == Traits::kAllFrames) ? Traits::kAllFrames
+                 : (m < 0 || memory < 0)                                    ? Traits::kDecaying
+                                                                            : std::max(m, memory);
+      }
+      if (spec.from.size() > 1) {
+        n->join = std::make_unique<Join>();
+        n->in = n->join->prepare(formats, spec.from, spec.align == "nearest", spec.where.empty() ? spec.name : spec.where);
+        n->joined.resize(static_cast<std::size_t>(n->in.size() * n->in.max_frames) * bytes_of(precision));
+        n->joined_keys.resize(static_cast<std::size_t>(n->in.max_frames));
+        n->joined_events.reserve(256);
+      } else {
+        n->in = formats[0];
+      }
+      try {
+        n->stage = n->info->make(spec.params, spec.model.get(), spec.where.empty() ? spec.name : spec.where);
+        n->out = n->stage->prepare(n->in, n->context);
+      } catch (const ConfigError& e) {
+        rethrow_with_place(e, spec);
+      }
+      n->out.scalar = precision;
+      n->traits = n->stage->traits();
+      n->emitted.resize(static_cast<std::size_t>(64 + n->in.max_frames));
+      n->swap_room.resize(state_bytes(*n->stage));
+      latency += n->traits.latency_s;
+      if (n->traits.memory_frames == Traits::kAllFrames) memory = Traits::kAllFrames;
+      else if (memory != Traits::kAllFrames && (n->traits.memory_frames == Traits::kDecaying || memory == Traits::kDecaying))
+        memory = Traits::kDecaying;
+      else if (memory >= 0 && n->traits.memory_frames > 0) {
+        const double input_rate = g.inputs ? g.nodes[0]->out.rate_hz : 0;
+        const double scale = n->in.rate_hz > 0 && input_rate > 0 ? input_rate / n->in.rate_hz : 1;
+        memory += static_cast<Index>(std::ceil(static_cast<double>(n->traits.memory_frames) * scale - 1e-9));
+      }
+      g.latency_s.push_back(latency);
+      g.memory.push_back(memory);
+      // a join hears of an event from the first of its inputs that descends from where the event was made
+      if (n->join) {
+        n->carrier.assign(static_cast<std::size_t>(index), -1);
+        for (std::size_t i = n->from.size(); i-- > 0;) {
+          std::vector<int> todo{n->from[i].edge};
+          while (!todo.empty()) {
+            const int e = todo.back();
+            todo.pop_back();
+            n->carrier[static_cast<std::size_t>(e) < g.inputs ? 0 : static_cast<std::size_t>(e)] = static_cast<int>(i);
+            for (auto& f : g.nodes[static_cast<std::size_t>(e)]->from) todo.push_back(f.edge);
+          }
+        }
+      }
+      g.names.push_back(spec.name);
+      g.nodes.push_back(std::move(n));
+      done[s] = true;
+      moved = true;
+      ++placed;
+      break;
+    }
+    if (!moved) {
+      std::vector<std::string> left;
+      for (std::size_t s = 0; s < specs.size(); ++s)
+        if (!done[s]) left.push_back(specs[s].name);
+      throw ConfigError("stage.from", "", fmt::format("a graph without loops, but these wait for each other: {}", fmt::join(left, ", ")));
+    }
+  }
+  g.slot = make_slot();
+}
+
+Graph::~Graph() = default;
+
+std::size_t Graph::input_count() const { return impl_->inputs; }
+std::size_t Graph::node_count() const { return impl_->nodes.size() - impl_->inputs; }
+const std::vector<std::string>& Graph::names() const { return impl_->names; }
+int Graph::index_of(const std::string& name) const {
+  const auto& n = impl_->names;
+  const auto at = std::find(n.begin(), n.end(), name);
+  return at == n.end() ? -1 : static_cast<int>(at - n.begin());
+}
+const StreamFormat& Graph::format(int i) const { return impl_->nodes[static_cast<std::size_t>(i)]->out; }
+Traits Graph::traits(int i) const { return impl_->nodes[static_cast<std::size_t>(i)]->traits; }
+Stage& Graph::stage(int i) { return *impl_->nodes[static_cast<std::size_t>(i)]->stage; }
+double Graph::latency_s(int i) const { return impl_->latency_s[static_cast<std::size_t>(i)]; }
+Index Graph::memory_frames(int i) const { return impl_->memory[static_cast<std::size_t>(i)]; }
+void Graph::on_output(int i, SinkFn sink) { impl_->nodes[static_cast<std::size_t>(i)]->sink = std::move(sink); }
+bool Graph::any_order(int i) const {
+  auto& n = *impl_->nodes[static_cast<std::size_t>(i)];
+  return n.stage && n.traits.per_frame && !n.join;
+}
+
+Slot Graph::make_slot() const {
+  Slot s;
+  s.edges.resize(impl_->nodes.size());
+  for (std::size_t i = 0; i < impl_->nodes.size(); ++i) {
+    auto& f = impl_->nodes[i]->out;
+    s.edges[i].bytes.resize(static_cast<std::size_t>(f.size() * f.max_frames) * bytes_of(f.scalar));
+    if (f.axis == Axis::item) s.edges[i].keys.resize(static_cast<std::size_t>(f.max_frames));
+    s.edges[i].events.reserve(256);
+  }
+  return s;
+}
+
+void Graph::clear(Slot& slot) const noexcept {
+  for (auto& e : slot.edges) {
+    e.n_frames = 0;
+    e.events.clear();
+    e.outside.data = nullptr;
+  }
+}
+
+MutableFrames Graph::input_room(Slot& slot, int input) const noexcept {
+  return room_of(slot.edges[static_cast<std::size_t>(input)], impl_->nodes[static_cast<std::size_t>(input)]->out);
+}
+
+void Graph::load(Slot& slot, int input, const Block& b) noexcept {
+  auto& n = *impl_->nodes[static_cast<std::size_t>(input)];
+  auto& e = slot.edges[static_cast<std::size_t>(input)];
+  e.n_frames = b.x.frames;
+  e.first_frame = b.first_frame;
+  if (b.x.scalar == n.out.scalar) {
+    e.outside = b.x;
+  } else {
+    e.outside.data = nullptr;
+    copy_frames(b.x, room_of(e, n.out).slice(0, b.x.frames));
+  }
+  if (n.out.axis == Axis::item) {
+    std::copy(b.keys.begin(), b.keys.end(), e.keys.begin());
+    return;
+  }
+  for (Event event : b.events) {
+    event.origin = 0;  // the recording's events are the same on every input
+    n.pending.add(event);
+  }
+  n.next_frame = b.first_frame + b.x.frames;
+  n.pending.deliver(n.out.time_of(n.next_frame), e.events);
+}
+
+Block Graph::view(int index, const Slot& slot) const noexcept {
+  auto& e = slot.edges[static_cast<std::size_t>(index)];
+  auto& f = impl_->nodes[static_cast<std::size_t>(index)]->out;
+  Block b;
+  b.x = e.outside.data ? e.outside : ConstFrames(e.bytes.data(), f.scalar, f.size(), e.n_frames, f.size());
+  b.first_frame = e.first_frame;
+  if (f.axis == Axis::item) b.keys = {e.keys.data(), static_cast<std::size_t>(e.n_frames)};
+  b.events = e.events;
+  return b;
+}
+
+void Graph::run_node(int index, Slot& slot) noexcept {
+  auto& g = *impl_;
+  auto& n = *g.nodes[static_cast<std::size_t>(index)];
+  auto& edge = slot.edges[static_cast<std::size_t>(index)];
+  Block in;
+  if (n.join) {
+    for (std::size_t i = 0; i < n.from.size(); ++i) {
+      const auto b = view(n.from[i].edge, slot);
+      if (b.x.frames) n.join->take(i, n.from[i].whole ? b.x : b.x.part(n.from[i].offset, n.from[i].rows), b.keys);
+      if (n.in.axis == Axis::time)
+        for (auto& e : b.events)
+          if (n.carrier[static_cast<std::size_t>(e.origin)] == static_cast<int>(i)) n.join_events.add(e);
+    }
+    const MutableFrames room(n.joined.data(), n.in.scalar, n.in.size(), n.in.max_frames, n.in.size());
+    const Index frames = n.join->give(room, n.joined_keys.data());
+    in.x = ConstFrames(room).slice(0, frames);
+    in.first_frame = n.next_joined;
+    n.next_joined += frames;
+    n.joined_events.clear();
+    if (n.in.axis == Axis::item) in.keys = {n.joined_keys.data(), static_cast<std::size_t>(frames)};
+    else if (frames) n.join_events.deliver(n.in.time_of(n.next_joined), n.joined_events);
+    in.events = n.joined_events;
+  } else {
+    in = view(n.from[0].edge, slot);
+    if (!n.from[0].whole) in.x = in.x.part(n.from[0].offset, n.from[0].rows);
+  }
+  if (in.x.frames == 0) return;  // nothing came this way in this step
+
+  if (Stage* fresh = n.fresh.exchange(nullptr, std::memory_order_acq_rel)) {
+    copy_state(*n.stage, *fresh, n.swap_room);
+    // freed by the thread that asked, never here
+    delete n.retired.exchange(n.stage.release(), std::memory_order_acq_rel);
+    n.stage.reset(fresh);
+    g.swaps.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  Output out;
+  out.y = room_of(edge, n.out);
+  if (n.out.axis == Axis::item) out.keys = edge.keys.data();
+
+  if (n.traits.per_frame && !n.join) {
+    std::unique_ptr<Stage> worker;
+    if (n.pooled) {
+      std::lock_guard lock(n.pool_mutex);
+      worker = std::move(n.pool.back());
+      n.pool.pop_back();
+    }
+    Stage& stage = worker ? *worker : *n.stage;
+    edge.n_frames = stage.process(in, out);
+    edge.first_frame = in.first_frame;
+    if (n.out.axis == Axis::time) edge.events.insert(edge.events.end(), in.events.begin(), in.events.end());
+    if (worker) {
+      std::lock_guard lock(n.pool_mutex);
+      n.pool.push_back(std::move(worker));
+    }
+    return;
+  }
+
+  out.events = n.emitted.data();
+  out.event_room = static_cast<Index>(n.emitted.size());
+  edge.n_frames = n.stage->process(in, out);
+  edge.first_frame = n.next_frame;
+  n.next_frame += edge.n_frames;
+  if (out.lost_events) n.lost_events.fetch_add(out.lost_events, std::memory_order_relaxed);
+  if (n.out.axis == Axis::time && n.in.axis == Axis::time) {
+    for (auto& e : in.events) n.pending.add(e);
+    for (Index k = 0; k < out.n_events; ++k) {
+      n.emitted[static_cast<std::size_t>(k)].origin = index;
+      n.pending.add(n.emitted[static_cast<std::size_t>(k)]);
+    }
+    if (edge.n_frames) n.pending.deliver(n.out.time_of(n.next_frame), edge.events);
+  }
+}
+
+void Graph::prepare_workers(int count) {
+  for (int i = static_cast<int>(impl_->inputs); i < static_cast<int>(impl_->nodes.size()); ++i) {
+    auto& n = *impl_->nodes[static_cast<std::size_t>(i)];
+    if (!any_order(i)) continue;
+    n.pool.clear();
+    n.pooled = true;
+    for (int k = 0; k < count; ++k) {
+      n.pool.push_back(n.info->make(n.spec.params, n.spec.model.get(), n.spec.where));
+      n.pool.back()->prepare(n.in, n.context);
+    }
+  }
+}
+
+bool Graph::flush_node(int index, Slot& slot) noexcept {
+  auto& n = *impl_->nodes[static_cast<std::size_t>(index)];
+  if (!n.stage) return false;
+  auto& edge = slot.edges[static_cast<std::size_t>(index)];
+  clear(slot);
+  if (n.join) {  // what the join still holds goes first
+    run_node(index, slot);
+    if (edge.n_frames) return true;
+  }
+  Output out;
+  out.y = room_of(edge, n.out);
+  if (n.out.axis == Axis::item) out.keys = edge.keys.data();
+  out.events = n.emitted.data();
+  out.event_room = static_cast<Index>(n.emitted.size());
+  edge.n_frames = n.stage->flush(out);
+  edge.first_frame = n.next_frame;
+  n.next_frame += edge.n_frames;
+  if (n.out.axis == Axis::time && edge.n_frames) {
+    for (Index k = 0; k < out.n_events; ++k) {
+      n.emitted[static_cast<std::size_t>(k)].origin = index;
+      n.pending.add(n.emitted[static_cast<std::size_t>(k)]);
+    }
+    n.pending.deliver(n.out.time_of(n.next_frame), edge.events);
+  }
+  return edge.n_frames > 0;
+}
+
+void Graph::deliver(int index, const Slot& slot) noexcept {
+  auto& n = *impl_->nodes[static_cast<std::size_t>(index)];
+  auto& e = slot.edges[static_cast<std::size_t>(index)];
+  if (n.sink && e.n_frames) n.sink(view(index, slot));
+}
+
+void Graph::push(int input, const Block& block) noexcept {
+  clear(impl_->slot);
+  load(impl_->slot, input, block);
+  for (int i = 0; i < static_cast<int>(impl_->nodes.size()); ++i) {
+    if (i >= static_cast<int>(impl_->inputs)) run_node(i, impl_->slot);
+    deliver(i, impl_->slot);
+  }
+}
+
+void Graph::push(std::span<const Block> blocks) noexcept {
+  clear(impl_->slot);
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    if (blocks[i].x.frames) load(impl_->slot, static_cast<int>(i), blocks[i]);
+  for (int i = 0; i < static_cast<int>(impl_->nodes.size()); ++i) {
+    if (i >= static_cast<int>(impl_->inputs)) run_node(i, impl_->slot);
+    deliver(i, impl_->slot);
+  }
+}
+
+void Graph::flush() noexcept {
+  const int n = static_cast<int>(impl_->nodes.size());
+  for (int i = static_cast<int>(impl_->inputs); i < n; ++i)
+    while (flush_node(i, impl_->slot)) {
+      deliver(i, impl_->slot);
+      for (int j = i + 1; j < n; ++j) {
+        run_node(j, impl_->slot);
+        deliver(j, impl_->slot);
+      }
+    }
+}
+
+void Graph::reset() noexcept {
+  for (auto& n : impl_->nodes) {
+    if (n->stage) n->stage->reset();
+    if (n->join) n->join->reset();
+    n->next_frame = n->next_joined = 0;
+    n->pending.list.clear();
+    n->join_events.list.clear();
+  }
+}
+
+void Graph::swap(int index, std::unique_ptr<Stage> fresh) {
+  auto& n = *impl_->nodes[static_cast<std::size_t>(index)];
+  if (!n.stage) throw ConfigError(n.spec.name, "", "a node that can be swapped, found an input");
+  Context context = n.context;
+  auto out = fresh->prepare(n.in, context);
+  out.scalar = impl_->precision;
+  if (!(out == n.out))
+    throw ConfigError(n.spec.name, "", fmt::format("a stage that gives {} as before, found {}", n.out.describe(), out.describe()));
+  if (state_bytes(*fresh) != n.swap_room.size())
+    throw ConfigError(n.spec.name, "", fmt::format("a stage with a state of {} bytes as before, found {}", n.swap_room.size(), state_bytes(*fresh)));
+  delete n.retired.exchange(nullptr);
+  delete n.fresh.exchange(fresh.release(), std::memory_order_acq_rel);
+}
+
+std::int64_t Graph::swaps_done() const noexcept { return impl_->swaps.load(); }
+
+std::vector<std::byte> Graph::save_state() {
+  std::vector<std::byte> all;
+  auto put = [&](const void* p, std::size_t n) {
+    auto* b = static_cast<const std::byte*>(p);
+    all.insert(all.end(), b, b + n);
+  };
+  auto put_events = [&](const std::vector<Event>& list) {
+    const std::uint64_t n = list.size();
+    put(&n, sizeof n);
+    put(list.data(), n * sizeof(Event));
+  };
+  for (auto& n : impl_->nodes) {
+    put(&n->next_frame, sizeof n->next_frame);
+    put(&n->next_joined, sizeof n->next_joined);
+    put_events(n->pending.list);
+    put_events(n->join_events.list);
+    if (n->join) n->join->save(all);
+    if (n->stage) {
+      const auto s = percept::save_state(*n->stage);
+      const std::uint64_t size = s.size();
+      put(&size, sizeof size);
+      put(s.data(), s.size());
+    }
+  }
+  return all;
+}
+
+void Graph::restore_state(const std::vector<std::byte>& state) {
+  std::span<const std::byte> in(state);
+  auto get = [&](void* p, std::size_t n) {
+    if (in.size() < n) throw Error("state of a graph is cut short");
+    if (n) std::memcpy(p, in.data(), n);
+    in = in.subspan(n);
+  };
+  auto get_events = [&](std::vector<Event>& list) {
+    std::uint64_t n = 0;
+    get(&n, sizeof n);
+    if (n > in.size() / sizeof(Event)) throw Error("state of a graph has an impossible size");
+    list.resize(static_cast<std::size_t>(n));
+    get(list.data(), list.size() * sizeof(Event));
+  };
+  for (auto& n : impl_->nodes) {
+    get(&n->next_frame, sizeof n->next_frame);
+    get(&n->next_joined, sizeof n->next_joined);
+    get_events(n->pending.list);
+    get_events(n->join_events.list);
+    if (n->join) n->join->restore(in);
+    if (n->stage) {
+      std::uint64_t size = 0;
+      get(&size, sizeof size);
+      if (size > in.size()) throw Error("state of a graph is cut short");
+      percept::restore_state(*n->stage, {in.begin(), in.begin() + static_cast<std::ptrdiff_t>(size)});
+      in = in.subspan(static_cast<std::size_t>(size));
+    }
+  }
+  if (!in.empty()) throw Error("state of another graph");
+}
+
+std::int64_t Graph::lost_events() const noexcept {
+  std::int64_t n = 0;
+  for (auto& node : impl_->nodes) n += node->lost_events.load();
+  return n;
+}
+std::int64_t Graph::dropped_items() const noexcept {
+  std::int64_t n = 0;
+  for (auto& node : impl_->nodes)
+    if (node->join) n += node->join->dropped();
+  return n;
+}
+
+}  // namespace percept

@@ -1,0 +1,66 @@
+#include "core/threads.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <oneapi/tbb/global_control.h>
+
+#include "core/log.h"
+
+namespace percept {
+
+namespace {
+struct Budget {
+  std::mutex mutex;
+  int threads = std::max(1u, std::thread::hardware_concurrency());
+  int kernel_threads = 1;
+  std::unique_ptr<oneapi::tbb::global_control> tbb;
+  std::vector<std::function<void(int)>> setters;
+};
+Budget& budget() {
+  static Budget b;
+  return b;
+}
+}  // namespace
+
+void set_thread_budget(int n) {
+  auto& b = budget();
+  {
+    std::lock_guard lock(b.mutex);
+    b.threads = n > 0 ? n : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    b.tbb.reset();
+    b.tbb = std::make_unique<oneapi::tbb::global_control>(oneapi::tbb::global_control::max_allowed_parallelism,
+                                                          static_cast<std::size_t>(b.threads));
+  }
+  set_kernel_threads(1);
+}
+int thread_budget() {
+  auto& b = budget();
+  std::lock_guard lock(b.mutex);
+  return b.threads;
+}
+void set_kernel_threads(int n) {
+  auto& b = budget();
+  std::lock_guard lock(b.mutex);
+  b.kernel_threads = std::clamp(n, 1, b.threads);
+  openblas_set_num_threads(b.kernel_threads);
+  for (auto& s : b.setters) s(b.kernel_threads);
+}
+void on_kernel_threads(std::function<void(int)> setter) {
+  auto& b = budget();
+  std::lock_guard lock(b.mutex);
+  setter(b.kernel_threads);
+  b.setters.push_back(std::move(setter));
+}
+const char* blas_name() {
+  static const std::string name = std::string("OpenBLAS ") + openblas_get_config();
+  return name.c_str();
+}
+
+}  // namespace percept

@@ -1,0 +1,20 @@
+/// The one place that decides how many threads anything uses.
+#pragma once
+
+#include <functional>
+
+namespace percept {
+
+/// Sets the budget for oneTBB, OpenBLAS, OpenMP and (when it is loaded) LibTorch. n <= 0: all cores.
+/// Either the pipeline is parallel or the kernel inside is: kernels get one thread unless told otherwise.
+void set_thread_budget(int n);
+int thread_budget();
+/// Threads that OpenBLAS may use now; set_kernel_threads(n) for a fit that is alone on the machine.
+void set_kernel_threads(int n);
+/// Registers a setter of another library's thread count (the Torch module does); called at once and on each change.
+void on_kernel_threads(std::function<void(int)> setter);
+/// The BLAS in use, with the kernel it chose for this processor. percept links OpenBLAS itself: the reference BLAS was
+/// twenty times slower.
+const char* blas_name();
+
+}  // namespace percept

@@ -1,0 +1,425 @@
+#include "data/loaders.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "data/fetch.h"
+#include "data/registry.h"
+#include "data/simulator.h"
+#include "io/csv.h"
+#include "io/mat.h"
+#include "io/open.h"
+
+namespace percept::data {
+namespace fs = std::filesystem;
+
+namespace {
+constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
+
+/// Fetches the files of one set and writes their digests down.
+struct Files {
+  const DataSet& set;
+  const ProgressFn& progress;
+  Value& meta;
+
+  fs::path operator()(const char* name) const {
+    const fs::path path = fetch(set, name, progress);
+    meta["input"][set.name + "/" + name] = set.file(name).sha256;
+    return path;
+  }
+  Eigen::MatrixXd csv(const char* name, Index columns, bool header = false) const {
+    const fs::path path = (*this)(name);
+    Eigen::MatrixXd m = io::read_csv(path, {.header = header}).values;
+    if (m.rows() != columns)
+      throw DataError(path.string(), "columns", fmt::format("{}", columns), fmt::format("{}", m.rows()));
+    return m;
+  }
+  /// Two matrices, columns x lines, that describe the same lines.
+  void same_lines(const char* a, const Eigen::MatrixXd& x, const char* b, const Eigen::MatrixXd& y) const {
+    if (x.cols() != y.cols())
+      throw DataError(set.name + "/" + b, "rows", fmt::format("{}, as {} has", x.cols(), a),
+                      fmt::format("{}", y.cols()));
+  }
+};
+
+Stream binned(const std::string& name, Eigen::MatrixXd m, double rate_hz, const std::vector<std::string>& rows,
+              const std::string& kind, const std::string& unit = "1") {
+  Stream s = memory_stream(name, std::move(m), rate_hz, 0.5 / rate_hz, rows, unit);
+  for (auto& c : s.format.parts[0].rows) c.kind = kind;
+  return s;
+}
+
+std::vector<std::string> numbered(const std::string& word, Index n) {
+  std::vector<std::string> names;
+  for (Index i = 0; i < n; ++i) names.push_back(fmt::format("{}_{}", word, i));
+  return names;
+}
+
+/// The time of a row as StreamFormat::time_of gives it, so that an event at it finds exactly its frame.
+double frame_time(double row, double rate_hz) { return 0.5 / rate_hz + row / rate_hz; }
+
+Event event(double onset_s, double duration_s, const std::string& label, double value = 0) {
+  Event e;
+  e.onset_s = onset_s;
+  e.duration_s = duration_s;
+  e.label = Label::of(label);
+  e.value = value;
+  return e;
+}
+
+void sort_events(std::vector<Event>& events) {
+  std::stable_sort(events.begin(), events.end(), [](auto& a, auto& b) { return a.onset_s < b.onset_s; });
+  for (std::size_t i = 0; i < events.size(); ++i) events[i].id = static_cast<std::int64_t>(i);
+}
+
+Column numbers(std::string name, std::vector<double> values) { return {std::move(name), std::move(values), {}}; }
+
+// --- flint_run1 -----------------------------------------------------------------------------------------------------
+
+void load_flint(const Files& files, const NoParams&, Recording& r) {
+  Eigen::MatrixXd x = files.csv("x.csv", 10), z = files.csv("z.csv", 2);
+  files.same_lines("x.csv", x, "z.csv", z);
+  r.streams.push_back(binned("activity", std::move(x), 10, numbered("pc", 10), "component"));
+  r.streams.push_back(binned("kinematics", std::move(z), 10, {"vx", "vy"}, "velocity"));
+}
+
+// --- contdata95 -----------------------------------------------------------------------------------------------------
+
+void load_contdata95(const Files& files, const NoParams&, Recording& r) {
+  constexpr double rate_hz = 10;
+  const fs::path path = files("contdata95.mat");
+  Eigen::MatrixXd counts = io::read_mat(path, "Y").transpose(), hand = io::read_mat(path, "X").transpose();
+  if (hand.rows() != 4)
+    throw DataError(path.string(), "X", "4 columns (px, py, vx, vy)", fmt::format("{}", hand.rows()));
+  files.same_lines("Y", counts, "X", hand);
+
+  std::vector<double> first_row;
+  for (Index t = 0; t < hand.cols(); ++t) {
+    bool joint = t == 0;
+    for (Index i = 0; i < 2 && !joint; ++i)
+      joint = std::abs(hand(2 + i, t) - rate_hz * (hand(i, t) - hand(i, t - 1))) > 1e-6;
+    if (joint) first_row.push_back(static_cast<double>(t));
+  }
+  std::vector<double> number, onset_s, duration_s, rows;
+  for (std::size_t k = 0; k < first_row.size(); ++k) {
+    const double next = k + 1 < first_row.size() ? first_row[k + 1] : static_cast<double>(hand.cols());
+    number.push_back(static_cast<double>(k));
+    onset_s.push_back(frame_time(first_row[k], rate_hz));
+    rows.push_back(next - first_row[k]);
+    duration_s.push_back(rows.back() / rate_hz);
+    r.events.push_back(event(onset_s.back(), duration_s.back(), "trial", number.back()));
+  }
+  r.tables.push_back({"trial",
+                      {numbers("trial", number), numbers("onset_s", onset_s), numbers("duration_s", duration_s),
+                       numbers("first_row", first_row), numbers("rows", rows)}});
+
+  const auto names = numbered("channel", counts.rows());
+  r.streams.push_back(binned("activity", std::move(counts), rate_hz, names, "channel"));
+  r.streams.push_back(binned("kinematics", std::move(hand), rate_hz, {"px", "py", "vx", "vy"}, "position"));
+  for (Index i : {2, 3}) r.streams.back().format.parts[0].rows[static_cast<std::size_t>(i)].kind = "velocity";
+}
+
+// --- dad_chewie -----------------------------------------------------------------------------------------------------
+
+struct ChewieOptions {
+  double row_s = 0.02;
+  static constexpr auto fields() {
+    return std::tuple{field("row_s", &ChewieOptions::row_s, "s",
+                            "Time from row to row, which the source does not state.", 0.001, 10)};
+  }
+};
+
+void load_chewie(const Files& files, const ChewieOptions& options, Recording& r) {
+  const double rate_hz = 1 / options.row_s;
+  const auto both = [&](const char* first, const char* second, Index columns, Index& boundary) {
+    const Eigen::MatrixXd a = files.csv(first, columns), b = files.csv(second, columns);
+    boundary = a.cols();
+    Eigen::MatrixXd all(columns, a.cols() + b.cols());
+    all << a, b;
+    return all;
+  };
+  Index boundary = 0, other = 0;
+  Eigen::MatrixXd spikes = both("spikes_tr.csv", "spikes_te.csv", 71, boundary);
+  const auto same = [&](const char* name, const Eigen::MatrixXd& m) {
+    files.same_lines("spikes", spikes, name, m);
+    if (other != boundary)
+      throw DataError(files.set.name, name, fmt::format("{} training rows", boundary), fmt::format("{}", other));
+  };
+  Eigen::MatrixXd velocity = both("vel_tr.csv", "vel_te.csv", 2, other);
+  same("velocity", velocity);
+  Eigen::MatrixXd target = both("target_tr.csv", "target_te.csv", 1, other);
+  same("target", target);
+
+  const auto split = static_cast<double>(boundary), end = static_cast<double>(spikes.cols());
+  r.events.push_back(event(frame_time(0, rate_hz), split / rate_hz, "train"));
+  r.events.push_back(event(frame_time(split, rate_hz), (end - split) / rate_hz, "test"));
+  r.tables.push_back({"segment", {{"segment", {}, {"train", "test"}}, numbers("first_row", {0, split}),
+                                  numbers("last_row", {split - 1, end - 1})}});
+  r.streams.push_back(binned("activity", std::move(spikes), rate_hz, numbered("unit", 71), "unit"));
+  r.streams.push_back(binned("kinematics", std::move(velocity), rate_hz, {"vx", "vy"}, "velocity"));
+  r.streams.push_back(binned("target", std::move(target), rate_hz, {"target"}, "category"));
+  r.streams.back().format.parts[0].levels = numbered("target", 8);
+}
+
+// --- hc_wmaze -------------------------------------------------------------------------------------------------------
+
+struct WmazeOptions {
+  double bin_s = 0.1;
+  double position_window_s = 0.25;
+  static constexpr auto fields() {
+    return std::tuple{
+        field("bin_s", &WmazeOptions::bin_s, "s", "Width of a bin.", 0.001, 100),
+        field("position_window_s", &WmazeOptions::position_window_s, "s",
+              "A bin's position is the median over this time, or over the bin where that is wider.", 0, 10)};
+  }
+};
+
+/// Reorders the values.
+double median(std::vector<double>& values) {
+  if (values.empty()) return kMissing;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return values.size() % 2 ? *middle : 0.5 * (*middle + *std::max_element(values.begin(), middle));
+}
+
+void load_wmaze(const Files& files, const WmazeOptions& options, Recording& r) {
+  const double rate_hz = 1 / options.bin_s;
+  const Eigen::MatrixXd spikes = files.csv("spikes.csv", 2, true), track = files.csv("position.csv", 3, true),
+                        units = files.csv("units.csv", 4, true);
+  for (Index k = 0; k < track.cols(); ++k)
+    if (!std::isfinite(track(0, k)) || (k > 0 && track(0, k) < track(0, k - 1)))
+      throw DataError(files.set.name + "/position.csv", fmt::format("t_s of row {}", k), "a time that does not fall",
+                      fmt::format("{}", track(0, k)));
+  const double end_s = track.cols() ? track(0, track.cols() - 1) : 0;
+  // a spike on the edge of two bins belongs to the later one, whatever 1 / bin_s rounds to
+  const auto bin_of = [&](double t) { return static_cast<Index>(std::floor(t * rate_hz + 1e-9)); };
+  const Index bins = bin_of(end_s);
+  if (bins < 1)
+    throw DataError(files.set.name + "/position.csv", "t_s", "at least one bin", fmt::format("{} s", end_s));
+
+  // a unit without spikes (the noise cluster, taken out of the copy) gets no row
+  std::set<double> with_spikes;
+  for (Index k = 0; k < spikes.cols(); ++k) with_spikes.insert(spikes(0, k));
+  std::map<double, Index> row_of;
+  std::vector<std::string> names;
+  Table table{"units", {numbers("unit", {}), numbers("tetrode", {}), numbers("cluster", {}), numbers("nspikes", {})}};
+  for (Index u = 0; u < units.cols(); ++u) {
+    if (!with_spikes.contains(units(0, u))) continue;
+    row_of[units(0, u)] = static_cast<Index>(names.size());
+    names.push_back(fmt::format("unit_{}", units(0, u)));
+    for (std::size_t c = 0; c < 4; ++c) table.columns[c].numbers.push_back(units(static_cast<Index>(c), u));
+  }
+  Eigen::MatrixXd counts = Eigen::MatrixXd::Zero(static_cast<Index>(names.size()), bins);
+  for (Index k = 0; k < spikes.cols(); ++k) {
+    const auto row = row_of.find(spikes(0, k));
+    if (row == row_of.end() || !(spikes(1, k) >= 0))
+      throw DataError(files.set.name + "/spikes.csv", fmt::format("row {}", k),
+                      "a unit of units.csv and a time from 0 on",
+                      fmt::format("unit {} at {} s", spikes(0, k), spikes(1, k)));
+    if (const Index b = bin_of(spikes(1, k)); b < bins) counts(row->second, b) += 1;
+  }
+
+  Eigen::MatrixXd position(2, bins);
+  const double half = std::max(options.bin_s, options.position_window_s) / 2;
+  std::vector<double> window;
+  Index first = 0, last = 0;
+  for (Index b = 0; b < bins; ++b) {
+    const double centre = (static_cast<double>(b) + 0.5) * options.bin_s;
+    while (first < track.cols() && track(0, first) < centre - half) ++first;
+    while (last < track.cols() && track(0, last) < centre + half) ++last;
+    for (Index axis = 0; axis < 2; ++axis) {
+      window.clear();
+      for (Index k = first; k < last; ++k)
+        if (std::isfinite(track(1 + axis, k))) window.push_back(track(1 + axis, k));
+      position(axis, b) = median(window);
+    }
+  }
+
+  for (auto [from, to] : {std::pair(0.0, 1000.0), std::pair(2150.0, 3450.0)})
+    if (from < end_s) r.events.push_back(event(from, std::min(to, end_s) - from, "run"));
+  r.tables.push_back(std::move(table));
+  r.streams.push_back(binned("activity", std::move(counts), rate_hz, names, "unit"));
+  r.streams.push_back(binned("position", std::move(position), rate_hz, {"x", "y"}, "position", "pixel"));
+}
+
+// --- the table of loaders -------------------------------------------------------------------------------------------
+
+struct Loader {
+  std::string name;
+  std::vector<ParamInfo> params;
+  std::function<void(const Files&, const Value& options, const std::string& where, Recording&)> load;
+};
+
+template <class P>
+Loader loader(std::string name, void (*load)(const Files&, const P&, Recording&)) {
+  return {std::move(name), describe_params<P>(),
+          [load](const Files& files, const Value& options, const std::string& where, Recording& r) {
+            load(files, read_params<P>(options, where), r);
+          }};
+}
+
+Loader loader_of(const DataSet& set) {
+  std::vector<std::string> known;
+  for (auto& l : {loader("flint_run1", load_flint), loader("contdata95", load_contdata95),
+                  loader("dad_chewie", load_chewie), loader("hc_wmaze", load_wmaze)}) {
+    if (l.name == set.loader) return l;
+    known.push_back(l.name);
+  }
+  throw ConfigError(set.name + ".loader", set.loader,
+                    fmt::format("one of {}{}", fmt::join(known, ", "), did_you_mean(set.loader, known)));
+}
+
+// --- [input] --------------------------------------------------------------------------------------------------------
+
+std::string place(const std::string& where, const Value& v) {
+  return v.line > 0 ? fmt::format("{} (line {})", where, v.line) : where;
+}
+
+const std::string& needed_text(const Value& table, const char* key, const std::string& where) {
+  const Value* v = table.find(key);
+  if (!v || !v->is_string() || v->as_string().empty())
+    throw ConfigError(place(where + "." + key, v ? *v : table), v ? to_json(*v) : "", "a text");
+  return v->as_string();
+}
+
+/// The tables of [[input.KEY]]; a single [input.KEY] is a list of one.
+std::vector<Value> entries(const Value& input, const char* key, const std::string& where) {
+  const Value* v = input.find(key);
+  if (!v) return {};
+  if (v->is_table()) return {*v};
+  if (v->is_array() && std::all_of(v->as_array().begin(), v->as_array().end(), [](auto& t) { return t.is_table(); }))
+    return v->as_array();
+  throw ConfigError(place(where + "." + key, *v), to_json(*v), fmt::format("one or more [[{}.{}]]", where, key));
+}
+
+/// The path of an entry's file; its digest is written down under the name that was given.
+fs::path input_file(const Value& entry, const fs::path& base, const std::string& where, Recording& r) {
+  const std::string& name = needed_text(entry, "file", where);
+  const fs::path path = base / name;
+  r.meta["input"][name] = sha256_file(path);
+  return path;
+}
+
+void add_stream(const Value& entry, const fs::path& base, const std::string& where, Recording& r) {
+  const std::string& name = needed_text(entry, "name", where);
+  if (r.find(name)) throw ConfigError(place(where + ".name", entry.at("name")), name, "a name that is not taken");
+  const fs::path path = input_file(entry, base, where, r);
+  Value options = entry;
+  options.erase("file");
+  Stream s = io::open_stream(path, options, where);
+  s.name = name;
+  for (auto& other : r.streams)
+    if (other.format.axis == s.format.axis && other.format.rate_hz == s.format.rate_hz &&
+        other.format.start_s == s.format.start_s && other.frames() != s.frames())
+      throw DataError(path.string(), "frames", fmt::format("{}, as stream '{}' has", other.frames(), other.name),
+                      fmt::format("{}", s.frames()));
+  r.streams.push_back(std::move(s));
+}
+
+Table read_table(const Value& entry, const fs::path& path, const std::string& where) {
+  io::CsvOptions options;
+  options.header = true;
+  options.delimiter = path.extension() == ".tsv" ? '\t' : ',';
+  if (const Value* v = entry.find("header")) {
+    if (!v->is_bool()) throw ConfigError(place(where + ".header", *v), to_json(*v), "true or false");
+    options.header = v->as_bool();
+  }
+  if (const Value* v = entry.find("delimiter")) {
+    if (!v->is_string() || v->as_string().size() != 1)
+      throw ConfigError(place(where + ".delimiter", *v), to_json(*v), "one character");
+    options.delimiter = v->as_string()[0];
+  }
+  return io::read_csv_table(path, options);
+}
+
+void add_table(const Value& entry, const fs::path& base, const std::string& where, Recording& r) {
+  refuse_unknown_keys(entry, {"name", "file", "header", "delimiter"}, where);
+  const std::string& name = needed_text(entry, "name", where);
+  if (r.table(name)) throw ConfigError(place(where + ".name", entry.at("name")), name, "a name that is not taken");
+  Table t = read_table(entry, input_file(entry, base, where, r), where);
+  t.name = name;
+  r.tables.push_back(std::move(t));
+}
+
+void add_events(const Value& entry, const fs::path& base, const std::string& where, Recording& r) {
+  refuse_unknown_keys(entry, {"file"}, where);
+  const fs::path path = input_file(entry, base, where, r);
+  const Table t = read_table(entry, path, where);
+  const Column* onset = t.find("onset");
+  const Column* duration = t.find("duration");
+  const Column* type = t.find("trial_type");
+  const Column* value = t.find("value");
+  if (!onset) throw DataError(path.string(), "columns", "a column 'onset'", "none");
+  for (const Column* c : {onset, duration})
+    if (c && c->is_text()) throw DataError(path.string(), c->name, "numbers (seconds)", "text");
+  for (std::size_t k = 0; k < onset->size(); ++k) {
+    if (!std::isfinite(onset->numbers[k]))
+      throw DataError(path.string(), fmt::format("onset of row {}", k + 1), "a finite number",
+                      fmt::format("{}", onset->numbers[k]));
+    const double length = duration && std::isfinite(duration->numbers[k]) ? duration->numbers[k] : 0;
+    std::string label;
+    if (type && type->is_text()) label = type->text[k];
+    if (type && !type->is_text() && std::isfinite(type->numbers[k])) label = fmt::format("{}", type->numbers[k]);
+    const double number = !value ? 0 : value->is_text() ? kMissing : value->numbers[k];
+    r.events.push_back(event(onset->numbers[k], length, label, number));
+  }
+}
+}  // namespace
+
+Recording load_data_set(const std::string& name, const Value& options, const ProgressFn& progress,
+                        const std::string& where) {
+  const DataSet set = data_set(name);
+  Recording r;
+  r.name = set.name;
+  r.meta["title"] = set.title;
+  r.meta["licence"] = set.licence;
+  r.meta["citation"] = set.citation;
+  r.meta["warnings"] = Value(set.warnings);
+  r.meta["notes"] = Value(set.notes);
+  loader_of(set).load({set, progress, r.meta}, options, where, r);
+  sort_events(r.events);
+  return r;
+}
+
+std::vector<ParamInfo> data_set_options(const std::string& name) { return loader_of(data_set(name)).params; }
+
+Recording load_input(const Value& input, const fs::path& base, const ProgressFn& progress, const std::string& where) {
+  const std::vector<std::string> kinds{"data", "simulate", "file", "stream"};
+  const auto given = std::count_if(kinds.begin(), kinds.end(), [&](auto& k) { return input.contains(k); });
+  if (given != 1) {
+    if (given == 0) refuse_unknown_keys(input, {"data", "simulate", "file", "stream", "table", "events"}, where);
+    throw ConfigError(place(where, input), "",
+                      fmt::format("{} of data = \"NAME\", simulate = \"NAME\", file = \"PATH\" and [[{}.stream]]",
+                                  given == 0 ? "one" : "only one", where));
+  }
+  Value options = input;
+  for (auto key : {"data", "simulate", "file", "stream", "table", "events"}) options.erase(key);
+
+  Recording r;
+  if (input.contains("data")) {
+    r = load_data_set(needed_text(input, "data", where), options, progress, where);
+  } else if (input.contains("simulate")) {
+    r = simulate(needed_text(input, "simulate", where), options, where);
+  } else if (input.contains("file")) {
+    r = io::open_recording(base / needed_text(input, "file", where), options, where);
+  } else {
+    refuse_unknown_keys(options, {"name"}, where);
+    r.name = options.contains("name") ? needed_text(options, "name", where) : "recording";
+    for (auto& e : entries(input, "stream", where)) add_stream(e, base, where + ".stream", r);
+    if (r.streams.empty()) throw ConfigError(place(where, input), "", fmt::format("at least one [[{}.stream]]", where));
+  }
+  for (auto& e : entries(input, "table", where)) add_table(e, base, where + ".table", r);
+  for (auto& e : entries(input, "events", where)) add_events(e, base, where + ".events", r);
+  sort_events(r.events);
+  return r;
+}
+
+}  // namespace percept::data

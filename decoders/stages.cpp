@@ -1,0 +1,10 @@
+#include "decoders/stages.h"
+
+namespace percept {
+
+StageInfo info_dense_network();
+StageInfo info_ridge();
+
+std::vector<StageInfo> decoders_stages() { return {info_dense_network(), info_ridge()}; }
+
+}  // namespace percept

@@ -1,0 +1,75 @@
+/// The confound audit: what a score would have been without any brain in it.
+/// Confound features are ridge-fitted on training frames and scored on test frames; a null distribution comes from
+/// targets shifted in time. Matrices are outputs x frames or features x frames.
+#pragma once
+
+#include <Eigen/Core>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/pipeline.h"
+#include "core/stream.h"
+#include "evaluation/metrics.h"
+
+namespace percept::evaluation {
+
+/// Features of each frame that know nothing of the brain.
+struct Confounds {
+  std::string name;                          ///< "time", "trial"
+  std::string doc;                           ///< what is in it, a sentence for the reader
+  std::vector<std::string> features;
+  Eigen::MatrixXd x;                         ///< features x frames; no row: this confound does not exist here
+};
+
+/// Time alone: powers of time up to 3 and 8 sine/cosine pairs of the recording's length, scaled to [-1, 1].
+Confounds time_confounds(std::int64_t frames);
+/// Trial structure: target x bin within the trial (one indicator each; bins in at most 40 groups), trial number and its
+/// square. A trial starts at each event of the label "trial" when there is one, else at each event that is about all
+/// rows, and lasts its duration, or to the next start when that is 0. Its target is the label and value of the event
+/// (at most 64 different ones; more: no target). No row when there are fewer than two trials.
+Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames, double rate_hz, double start_s);
+
+/// y = weight * x + offset, by ridge on standardised features; the strength (1e-4 ... 1e4 times the number of frames,
+/// by tens) is the best on contiguous blocks of the training frames, five for each range.
+struct ConfoundFit {
+  Eigen::MatrixXd weight;                    ///< outputs x features
+  Eigen::VectorXd offset;                    ///< outputs
+  double ridge = 0;
+  Eigen::MatrixXd predict(const Eigen::MatrixXd& x) const;
+};
+/// Sees the frames of `train` only; those with NaN in y are left out. Throws DataError when fewer than 10 are left.
+ConfoundFit fit_confounds(const Confounds& confounds, const Eigen::MatrixXd& y, const std::vector<RowRange>& train);
+
+/// The test score of the confounds alone: fitted on `train`, predicted on `test`. truth: outputs x all frames.
+Score score_confounds(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
+                      const std::vector<RowRange>& train, const std::vector<RowRange>& test);
+
+/// The test score after the confounds were taken out of both: truth and decoded are each regressed on the confounds in
+/// the training frames, and what these fits predict is subtracted in the test frames. Where nothing was decoded in the
+/// training frames (NaN), the fit of the truth serves for both. Matrices: outputs x all frames.
+Score score_after_removal(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
+                          const Eigen::MatrixXd& decoded, const std::vector<RowRange>& train,
+                          const std::vector<RowRange>& test);
+
+/// (1 + number of null values at least as good as `score`) / (1 + number of null values). NaN in the null is as good.
+double permutation_p(double score, const std::vector<double>& null, bool lower_is_better);
+
+/// Different random circular shifts, each at least `min_shift` frames from no shift in both directions. Fewer than
+/// `count` when there are not so many. Throws DataError when there is none.
+std::vector<Index> circular_shifts(Index frames, Index min_shift, Index count, std::uint64_t seed);
+/// Column k of the result is column k - shift of m, around the end.
+Eigen::MatrixXd circular_shift(const Eigen::MatrixXd& m, Index shift);
+
+struct ShiftNull {
+  std::vector<double> values;                ///< headline of the metric, one a shift
+  double p = 1;
+  Index min_shift = 0;                       ///< frames
+  std::string method;                        ///< a sentence for the reader, with the count
+};
+/// What was decoded against the truth shifted in time, on the test frames: min_shift 0 takes the decorrelation time of
+/// both (decorrelation_frames), at most a quarter of the frames.
+ShiftNull shift_null(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
+                     Index count, std::uint64_t seed, Index min_shift = 0);
+
+}  // namespace percept::evaluation

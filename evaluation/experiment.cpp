@@ -1,0 +1,618 @@
+#include "evaluation/experiment.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "numerics/random.h"
+
+namespace percept::evaluation {
+
+namespace {
+
+constexpr const char* kIdentity = "percept.identity";
+
+/// Gives what it gets: the end of a join that a fitter reads from.
+class Identity final : public Stage {
+ public:
+  StreamFormat prepare(const StreamFormat& in, Context&) override { return in; }
+  Index process(const Block& b, Output& out) noexcept override {
+    copy_frames(b.x, out.y.slice(0, b.x.frames));
+    if (out.keys) std::copy(b.keys.begin(), b.keys.end(), out.keys);
+    return b.x.frames;
+  }
+  void reset() noexcept override {}
+  Traits traits() const override { return {.causal = true, .real_time = true, .per_frame = false, .per_row = true}; }
+};
+
+StageInfo identity_info() {
+  StageInfo i;
+  i.name = kIdentity;
+  i.folder = "evaluation";
+  i.doc = "Gives what it gets.";
+  i.make = [](const Value&, const Model*, const std::string&) -> std::unique_ptr<Stage> { return std::make_unique<Identity>(); };
+  i.samples = [] { return std::vector<Sample>(1); };
+  return i;
+}
+
+std::string reference_name(const std::string& ref, const std::set<std::string>& known) {
+  if (known.contains(ref)) return ref;
+  const auto dot = ref.rfind('.');
+  return dot == std::string::npos ? ref : ref.substr(0, dot);
+}
+
+/// Training frames of one learned node, kept on disk where they are many.
+class SpoolData final : public Data {
+ public:
+  SpoolData(StreamFormat x, StreamFormat y)
+      : x_format_(std::move(x)), y_format_(std::move(y)), x_(x_format_.size(), x_format_.scalar, ""),
+        y_(std::max<Index>(1, y_format_.size()), Scalar::f64, "") {
+    y_format_.scalar = Scalar::f64;
+  }
+  const StreamFormat& x_format() const override { return x_format_; }
+  const StreamFormat& y_format() const override { return y_format_; }
+  Index frames() const override { return x_.frames(); }
+  void start_segment() { starts_.push_back(x_.frames()); }
+  void append(ConstFrames x, const Eigen::MatrixXd& y, std::vector<std::int64_t> keys, std::int32_t group) {
+    x_.append(x);
+    if (y_format_.size()) y_.append(ConstFrames(y.data(), Scalar::f64, y.rows(), y.cols(), y.rows()));
+    keys_.insert(keys_.end(), keys.begin(), keys.end());
+    groups_.insert(groups_.end(), static_cast<std::size_t>(x.frames), group);
+  }
+  /// The target against the input by `shift` frames, around the end.
+  void shift_target(Index shift) {
+    const Index n = frames();
+    if (!y_format_.size() || n == 0 || shift % n == 0) return;
+    Eigen::MatrixXd all(y_.rows(), n), moved(y_.rows(), n);
+    y_.read(0, MutableFrames(all.data(), Scalar::f64, all.rows(), n, all.rows()));
+    for (Index k = 0; k < n; ++k) moved.col(k) = all.col(((k - shift) % n + n) % n);
+    shifted_ = std::make_unique<Spool>(y_.rows(), Scalar::f64, "");
+    shifted_->append(ConstFrames(moved.data(), Scalar::f64, moved.rows(), n, moved.rows()));
+  }
+  void pass(const std::function<void(const TrainingBlock&)>& f, std::optional<std::uint64_t> shuffle_seed) const override {
+    constexpr Index kBlock = 4096;
+    struct Piece {
+      Index first, n, segment;
+    };
+    std::vector<Piece> pieces;
+    for (std::size_t s = 0; s < starts_.size(); ++s) {
+      const Index end = s + 1 < starts_.size() ? starts_[s + 1] : frames();
+      for (Index a = starts_[s]; a < end; a += kBlock) pieces.push_back({a, std::min(kBlock, end - a), static_cast<Index>(s)});
+    }
+    if (shuffle_seed) {
+      const KeyedRandom random(*shuffle_seed, "blocks");
+      auto key = [&](const Piece& p) { return random.uniform(p.first); };
+      std::sort(pieces.begin(), pieces.end(), [&](auto& a, auto& b) { return key(a) < key(b); });
+    }
+    std::vector<std::byte> x(static_cast<std::size_t>(x_.rows() * kBlock) * bytes_of(x_.scalar()));
+    Eigen::MatrixXd y(y_format_.size(), kBlock);
+    for (auto& p : pieces) {
+      MutableFrames xs(x.data(), x_.scalar(), x_.rows(), p.n, x_.rows()), ys(y.data(), Scalar::f64, y.rows(), p.n, y.rows());
+      x_.read(p.first, xs);
+      if (y.rows()) (shifted_ ? *shifted_ : y_).read(p.first, ys);
+      TrainingBlock b;
+      b.x = xs;
+      b.y = ys;
+      b.keys = std::span(keys_).subspan(static_cast<std::size_t>(p.first), static_cast<std::size_t>(p.n));
+      b.groups = std::span(groups_).subspan(static_cast<std::size_t>(p.first), static_cast<std::size_t>(p.n));
+      b.segment = p.segment;
+      f(b);
+    }
+  }
+
+ private:
+  StreamFormat x_format_, y_format_;
+  Spool x_, y_;
+  std::unique_ptr<Spool> shifted_;
+  std::vector<std::int64_t> keys_;
+  std::vector<std::int32_t> groups_;
+  std::vector<Index> starts_;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point t) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
+}
+
+std::int64_t item_key(const Stream& s, std::int64_t position) { return s.keys[static_cast<std::size_t>(position)]; }
+
+}  // namespace
+
+const Model* Fitted::model(const std::string& node) const {
+  for (auto& m : models)
+    if (m.node == node) return m.model.get();
+  return nullptr;
+}
+
+std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpec& s, const Registry& registry) {
+  const auto& info = registry.at(s.node.use, s.node.where);
+  auto folder = std::filesystem::path(s.model);
+  if (folder.is_relative() && !std::filesystem::exists(folder)) folder = pipeline.file.parent_path() / folder;
+  auto model = std::make_shared<Model>(Model::load(folder));
+  if (model->meta.get("stage", "") != s.node.use)
+    throw DataError(folder.string(), "stage", "a model of '" + s.node.use + "'", model->meta.get("stage", "none"));
+  if (model->meta.get("version", 0) != info.version)
+    throw DataError(folder.string(), "version", fmt::format("{} of '{}'", info.version, s.node.use), fmt::format("{}", model->meta.get("version", 0)));
+  return model;
+}
+
+std::optional<Stream> PrefixCache::find(const std::string& key) {
+  std::lock_guard lock(mutex_);
+  const auto at = streams_.find(key);
+  if (at == streams_.end()) return std::nullopt;
+  return at->second;
+}
+void PrefixCache::put(const std::string& key, const Stream& stream) {
+  std::lock_guard lock(mutex_);
+  streams_.emplace(key, stream);
+}
+
+Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const Recording& recording, EngineOptions options,
+                       std::shared_ptr<PrefixCache> cache)
+    : registry_(registry), pipeline_(pipeline), recording_(recording), options_(std::move(options)) {
+  registry_.add(identity_info());
+  if (recording_.streams.empty()) throw DataError(recording_.name, "", "a recording with at least one stream", "none");
+
+  // the implied `from`, then topological order
+  std::set<std::string> known;
+  for (auto& s : recording_.streams) known.insert(s.name);
+  std::vector<StageSpec> specs = pipeline_.stages;
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    known.insert(specs[i].node.name);
+    if (specs[i].node.from.empty()) specs[i].node.from = {i ? specs[i - 1].node.name : recording_.streams[0].name};
+  }
+  std::set<std::string> placed;
+  for (auto& s : recording_.streams) placed.insert(s.name);
+  while (!specs.empty()) {
+    const auto ready = std::find_if(specs.begin(), specs.end(), [&](auto& s) {
+      return std::all_of(s.node.from.begin(), s.node.from.end(), [&](auto& ref) {
+        const auto name = reference_name(ref, known);
+        if (!known.contains(name))
+          throw ConfigError(s.node.where + ".from", "\"" + ref + "\"",
+                            fmt::format("a stage or stream: {}{}", fmt::join(known, ", "), did_you_mean(name, {known.begin(), known.end()})));
+        return placed.contains(name);
+      });
+    });
+    if (ready == specs.end()) {
+      std::string left;
+      for (auto& s : specs) left += (left.empty() ? "" : ", ") + s.node.name;
+      throw ConfigError(pipeline_.file.string() + ": stage.from", "", "a graph without loops, but these wait for each other: " + left);
+    }
+    placed.insert(ready->node.name);
+    order_.push_back(*ready);
+    specs.erase(ready);
+  }
+
+  std::set<std::string> below;
+  std::vector<NodeSpec> prefix_nodes;
+  for (auto& s : order_) {
+    const bool learned = registry_.at(s.node.use, s.node.where).trained;
+    const bool after = std::any_of(s.node.from.begin(), s.node.from.end(), [&](auto& ref) { return below.contains(reference_name(ref, known)); });
+    if (learned || after) {
+      below.insert(s.node.name);
+      const auto& info = registry_.at(s.node.use, s.node.where);
+      if (learned && s.model.empty() && info.needs_target && !target_of(s.node.name))
+        throw ConfigError(s.node.where + ".target", "", fmt::format("the stream that '{}' learns to decode (target = \"...\")", s.node.use));
+    } else {
+      prefix_.insert(s.node.name);
+      prefix_nodes.push_back(s.node);
+    }
+  }
+
+  const auto roots = input_names(recording_, [&] {
+    std::vector<NodeSpec> all;
+    for (auto& s : order_) all.push_back(s.node);
+    return all;
+  }());
+  lead_ = recording_.stream(roots.empty() ? recording_.streams[0].name : roots[0], "input");
+
+  // edges of the prefix that somebody below reads, or that end the pipeline
+  std::set<std::string> wanted;
+  for (auto& s : order_)
+    for (auto& ref : s.node.from)
+      if (!prefix_.contains(s.node.name) && prefix_.contains(reference_name(ref, known))) wanted.insert(reference_name(ref, known));
+  for (auto& score : pipeline_.scores)
+    if (prefix_.contains(score.from)) wanted.insert(score.from);
+  if (below.empty()) wanted.insert(order_.back().node.name);
+
+  derived_ = recording_;
+  if (!wanted.empty()) {
+    Value resolved = Value::array();
+    for (auto& n : prefix_nodes)
+      resolved.push_back(Value::object({{"name", n.name}, {"use", n.use}, {"version", registry_.at(n.use, n.where).version},
+                                        {"from", Value(n.from)}, {"align", n.align}, {"params", n.params}}));
+    const Value* digests = recording_.meta.find("input");
+    const std::string key = sha256(to_json(Value::object({{"recording", recording_.name}, {"input", digests ? *digests : Value()},
+                                                          {"graph", resolved}, {"precision", name_of(pipeline_.precision)},
+                                                          {"block", pipeline_.block}})));
+    std::map<std::string, SinkFn> sinks;
+    std::map<std::string, std::shared_ptr<Spool>> spools;
+    std::map<std::string, std::vector<std::int64_t>> keys;
+    for (auto& name : wanted)
+      if (auto kept = cache->find(key + name)) derived_.streams.push_back(*kept);
+      else
+        sinks[name] = [&, name](const Block& b) {
+          auto& spool = spools[name];
+          if (!spool) spool = std::make_shared<Spool>(b.x.rows, b.x.scalar, "");
+          spool->append(b.x);
+          keys[name].insert(keys[name].end(), b.keys.begin(), b.keys.end());
+        };
+    if (!sinks.empty()) {
+      const auto formats = run_offline(registry_, recording_, prefix_nodes, run_options(), sinks);
+      for (auto& [name, format] : formats) {
+        Stream s;
+        s.name = name;
+        s.format = format;
+        if (!spools[name]) spools[name] = std::make_shared<Spool>(format.size(), format.scalar, "");
+        s.samples = spools[name];
+        s.keys = keys[name];
+        cache->put(key + name, s);
+        derived_.streams.push_back(std::move(s));
+      }
+    }
+    // memory of what the learned nodes read, in lead frames
+    std::vector<InputSpec> inputs;
+    for (auto& n : input_names(recording_, prefix_nodes)) inputs.push_back({n, recording_.stream(n, "from").format});
+    Graph plan(registry_, inputs, prefix_nodes, pipeline_.precision, 1, {});
+    for (auto& name : wanted) {
+      const Index m = plan.memory_frames(plan.index_of(name));
+      const bool worse = m == Traits::kAllFrames || (prefix_memory_ != Traits::kAllFrames && (m == Traits::kDecaying || (prefix_memory_ >= 0 && m > prefix_memory_)));
+      if (worse) {
+        prefix_memory_ = m;
+        memory_of_ = name;
+      }
+    }
+  }
+}
+
+RunOptions Experiment::run_options() const {
+  RunOptions o;
+  o.precision = pipeline_.precision;
+  o.block = pipeline_.block;
+  o.threads = options_.threads;
+  o.seed = pipeline_.seed;
+  o.counters = options_.counters;
+  o.cancelled = options_.cancelled;
+  return o;
+}
+
+SplitContext Experiment::split_context() const {
+  SplitContext c;
+  c.axis = lead_.format.axis;
+  c.frames = lead_.frames();
+  c.rate_hz = lead_.format.rate_hz;
+  c.start_s = lead_.format.start_s;
+  c.memory_frames = prefix_memory_;
+  c.memory_of = memory_of_;
+  c.tables = &recording_.tables;
+  c.keys = lead_.keys;
+  return c;
+}
+
+std::vector<std::string> Experiment::learned() const {
+  std::vector<std::string> names;
+  for (auto& s : order_)
+    if (registry_.find(s.node.use)->trained) names.push_back(s.node.name);
+  return names;
+}
+
+std::optional<TargetSpec> Experiment::target_of(const std::string& node) const {
+  std::set<std::string> known;
+  for (auto& s : recording_.streams) known.insert(s.name);
+  for (auto& s : order_) known.insert(s.node.name);
+  std::vector<std::string> todo{node};
+  for (std::size_t i = 0; i < todo.size(); ++i)
+    for (auto& s : order_)
+      if (s.node.name == todo[i]) {
+        if (s.target) return s.target;
+        for (auto& ref : s.node.from) todo.push_back(reference_name(ref, known));
+      }
+  // a target given further down serves the maps above it: ridge -> dkf with the target at the dkf
+  for (auto& s : order_)
+    if (s.target) return s.target;
+  return std::nullopt;
+}
+
+Recording Experiment::cut(const RowRange& range) const {
+  Recording part;
+  part.name = derived_.name;
+  part.meta = derived_.meta;
+  part.tables = derived_.tables;
+  if (lead_.format.axis == Axis::time) {
+    const double half = 0.5 / lead_.format.rate_hz;
+    const double from = lead_.format.time_of(range.first) - half, until = lead_.format.time_of(range.second) + half;
+    for (auto& s : derived_.streams) {
+      if (s.format.axis == Axis::time) {
+        const double rate = s.format.rate_hz;
+        const auto first = std::clamp<std::int64_t>(static_cast<std::int64_t>(std::ceil((from - s.format.start_s) * rate - 1e-6)), 0, s.frames());
+        const auto end = std::clamp<std::int64_t>(static_cast<std::int64_t>(std::ceil((until - s.format.start_s) * rate - 1e-6)), first, s.frames());
+        part.streams.push_back(slice(s, first, end - first));
+      } else {
+        // an item made from an event stands at the event's onset
+        std::vector<std::int64_t> positions;
+        for (std::int64_t p = 0; p < s.frames(); ++p) {
+          const auto key = item_key(s, p);
+          if (key < 0 || key >= static_cast<std::int64_t>(derived_.events.size())) continue;
+          const double t = derived_.events[static_cast<std::size_t>(key)].onset_s;
+          if (t >= from && t < until) positions.push_back(p);
+        }
+        part.streams.push_back(select(s, positions));
+      }
+    }
+    for (auto& e : derived_.events)
+      if (e.onset_s >= from && e.onset_s < until) part.events.push_back(e);
+    return part;
+  }
+  const auto low = item_key(lead_, range.first), high = item_key(lead_, range.second);
+  for (auto& s : derived_.streams) {
+    if (s.format.axis != Axis::item) continue;
+    std::vector<std::int64_t> positions;
+    for (std::int64_t p = 0; p < s.frames(); ++p)
+      if (item_key(s, p) >= low && item_key(s, p) <= high) positions.push_back(p);
+    part.streams.push_back(select(s, positions));
+  }
+  return part;
+}
+
+Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
+                                      std::span<const std::int64_t> keys, const RowRange* inside, StreamFormat* target_format) const {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::string where = pipeline_.file.string() + ": target";
+  const Stream* s = recording_.find(target.from);
+  Index offset = 0, rows = 0;
+  if (!s) {
+    const auto dot = target.from.rfind('.');
+    const std::string name = target.from.substr(0, dot), part = dot == std::string::npos ? "" : target.from.substr(dot + 1);
+    if (const Table* table = dot == std::string::npos ? nullptr : recording_.table(name)) {
+      const Column* column = table->find(part);
+      if (!column || column->is_text()) throw ConfigError(where, "\"" + target.from + "\"", "a column of numbers of that table");
+      if (format.axis != Axis::item) throw ConfigError(where, "\"" + target.from + "\"", "a stream: a table column belongs to items, found " + format.describe());
+      if (target_format) *target_format = item_format({1}, Scalar::f64, part);
+      Eigen::MatrixXd y(1, frames);
+      for (Index k = 0; k < frames; ++k) {
+        const auto row = keys[static_cast<std::size_t>(k)];
+        y(0, k) = row >= 0 && row < static_cast<std::int64_t>(column->size()) ? column->numbers[static_cast<std::size_t>(row)] : nan;
+      }
+      return y;
+    }
+    s = dot == std::string::npos ? nullptr : recording_.find(name);
+    if (!s) {
+      recording_.stream(target.from, where);  // throws, listing the streams
+    }
+    offset = s->format.part_offset(part);
+    if (offset < 0) throw ConfigError(where, "\"" + target.from + "\"", fmt::format("a part of stream '{}'", name));
+    rows = s->format.find_part(part)->size();
+  } else {
+    rows = s->format.size();
+  }
+  if (s->format.axis != format.axis)
+    throw ConfigError(where, "\"" + target.from + "\"",
+                      fmt::format("a target of the same axis: the input carries {}, the target {}", format.describe(), s->format.describe()));
+  if (target_format) {
+    *target_format = s->format;
+    if (offset || rows != s->format.size())
+      std::erase_if(target_format->parts, [&](auto& p) { return s->format.part_offset(p.name) != offset; });
+  }
+  Eigen::MatrixXd y = Eigen::MatrixXd::Constant(rows, frames, nan);
+  std::map<std::int64_t, std::int64_t> position;
+  if (format.axis == Axis::item)
+    for (std::int64_t p = 0; p < s->frames(); ++p) position[item_key(*s, p)] = p;
+  // runs of consecutive source frames are read at once
+  Index k = 0;
+  auto source_of = [&](Index i) -> std::int64_t {
+    if (format.axis == Axis::item) {
+      const auto at = position.find(keys[static_cast<std::size_t>(i)]);
+      return at == position.end() ? -1 : at->second;
+    }
+    const double t = format.time_of(i) + target.lag_s;
+    const auto f = s->format.nearest_frame(t);
+    if (f < 0 || f >= s->frames()) return -1;
+    if (std::abs(s->format.time_of(f) - t) > 0.5 / std::min(s->format.rate_hz, format.rate_hz) + 1e-9) return -1;
+    if (inside) {
+      const double half = 0.5 / lead_.format.rate_hz;
+      const double at = s->format.time_of(f);
+      if (at < lead_.format.time_of(inside->first) - half - 1e-9 || at > lead_.format.time_of(inside->second) + half + 1e-9) return -1;
+    }
+    return f;
+  };
+  while (k < frames) {
+    const auto first = source_of(k);
+    if (first < 0) {
+      ++k;
+      continue;
+    }
+    Index n = 1;
+    while (k + n < frames && n < 8192 && source_of(k + n) == first + n) ++n;
+    Eigen::MatrixXd block(s->format.size(), n);
+    s->samples->read(first, MutableFrames(block.data(), Scalar::f64, block.rows(), n, block.rows()));
+    y.middleCols(k, n) = block.middleRows(offset, rows);
+    k += n;
+  }
+  return y;
+}
+
+Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) const {
+  Fitted fitted;
+  for (auto& s : order_) {
+    if (prefix_.contains(s.node.name)) continue;
+    NodeSpec node = s.node;
+    const auto& info = registry_.at(node.use, node.where);
+    if (info.trained && !s.model.empty()) {
+      const auto model = load_model(pipeline_, s, registry_);
+      node.model = model;
+      fitted.models.push_back({node.name, node.use, model, 0, 0, true});
+    } else if (info.trained) {
+      if (options_.cancelled && options_.cancelled()) throw Interrupted();
+      const auto begun = std::chrono::steady_clock::now();
+      std::vector<RowRange> ranges = train;
+      const bool with_target = s.fit == FitMode::train && info.needs_target;
+      if (s.fit == FitMode::self) ranges = {{0, lead_.frames() - 1}};
+      if (s.fit == FitMode::first) {
+        if (lead_.format.axis != Axis::time) throw ConfigError(node.where + ".fit", "\"first\"", "a recording with a clock");
+        ranges = {{0, std::min<std::int64_t>(lead_.frames(), std::llround(s.fit_s * lead_.format.rate_hz)) - 1}};
+      }
+      std::optional<TargetSpec> target;
+      if (with_target) target = s.target ? s.target : target_of(node.name);
+      std::unique_ptr<SpoolData> data;
+      auto nodes = fitted.nodes;
+      NodeSpec input = node;
+      input.name = node.name + ".input";
+      input.use = kIdentity;
+      input.params = Value::table();
+      input.model = nullptr;
+      nodes.push_back(input);
+      Eigen::Index missing_target = 0;
+      for (std::size_t r = 0; r < ranges.size(); ++r) {
+        const auto segment = run_segment(cut(ranges[r]), nodes, input.name);
+        StreamFormat y_format;
+        y_format.axis = segment.format.axis;
+        if (target) target_at(*target, segment.format, 0, {}, nullptr, &y_format);
+        else y_format.parts.clear();
+        if (!data) data = std::make_unique<SpoolData>(segment.format, y_format);
+        data->start_segment();
+        const Index total = segment.frames->frames(), rows = segment.frames->rows();
+        constexpr Index kBlock = 4096;
+        std::vector<std::byte> room(static_cast<std::size_t>(rows * kBlock) * bytes_of(segment.frames->scalar()));
+        for (Index at = 0; at < total; at += kBlock) {
+          const Index n = std::min(kBlock, total - at);
+          MutableFrames x(room.data(), segment.frames->scalar(), rows, n, rows);
+          segment.frames->read(at, x);
+          std::vector<std::int64_t> keys;
+          if (segment.format.axis == Axis::item) keys.assign(segment.keys.begin() + at, segment.keys.begin() + at + n);
+          else for (Index k = 0; k < n; ++k) keys.push_back(lead_frame(segment.format.time_of(at + k)));
+          Eigen::MatrixXd y;
+          if (target) {
+            StreamFormat piece = segment.format;
+            if (piece.axis == Axis::time) piece.start_s = segment.format.time_of(at);
+            y = target_at(*target, piece, n, keys, &ranges[r], nullptr);
+            missing_target += (y.array().isNaN().colwise().any()).count();
+          }
+          data->append(x, y, std::move(keys), static_cast<std::int32_t>(r));
+        }
+      }
+      if (!data || data->frames() == 0)
+        throw DataError(recording_.name, node.name, "at least one training frame", "none");
+      if (target && missing_target == data->frames())
+        throw DataError(recording_.name, node.name + ".target", "a target for at least one training frame", "none: do the clocks of input and target overlap?");
+      if (with_target) data->shift_target(target_shift);
+      Context context;
+      context.node = node.name;
+      context.seed = pipeline_.seed;
+      context.threads = options_.threads;
+      context.counters = options_.counters;
+      context.progress = options_.progress;
+      context.cancelled = options_.cancelled;
+      Model model;
+      try {
+        model = info.make_fitter(node.params, node.where)->fit(*data, context);
+      } catch (const ConfigError& e) {
+        throw e.key().rfind(node.name, 0) == 0 ? ConfigError(node.where + e.key().substr(node.name.size()), e.value(), e.expected()) : e;
+      }
+      model.meta["stage"] = node.use;
+      model.meta["version"] = info.version;
+      if (!model.meta.contains("params")) model.meta["params"] = node.params;
+      auto shared = std::make_shared<const Model>(std::move(model));
+      node.model = shared;
+      fitted.models.push_back({node.name, node.use, shared, data->frames(), seconds_since(begun), false});
+    }
+    fitted.nodes.push_back(node);
+  }
+  return fitted;
+}
+
+Experiment::Segment Experiment::run_segment(const Recording& part, const std::vector<NodeSpec>& nodes, const std::string& name) const {
+  Segment segment;
+  std::map<std::string, SinkFn> sinks{{name, [&](const Block& b) {
+    if (!segment.frames) segment.frames = std::make_shared<Spool>(b.x.rows, b.x.scalar, "");
+    segment.frames->append(b.x);
+    segment.keys.insert(segment.keys.end(), b.keys.begin(), b.keys.end());
+  }}};
+  segment.format = run_offline(registry_, part, nodes, run_options(), sinks).at(name);
+  if (!segment.frames) segment.frames = std::make_shared<Spool>(segment.format.size(), segment.format.scalar, "");
+  return segment;
+}
+
+Decoded Experiment::apply(const Fitted& fitted, const std::string& node, const std::vector<RowRange>& ranges) const {
+  Decoded all;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  bool started = false;
+  for (auto& range : ranges) {
+    const auto segment = run_segment(cut(range), fitted.nodes, node);
+    const Index n = segment.frames->frames();
+    if (!started) {
+      started = true;
+      all.format = segment.format;
+      if (all.format.axis == Axis::time) {
+        // the node's clock over the whole recording: segments start on it, up to rounding
+        const double duration = static_cast<double>(lead_.frames()) / lead_.format.rate_hz;
+        const auto before = static_cast<std::int64_t>(std::floor((segment.format.start_s - lead_.format.start_s) * segment.format.rate_hz + 0.5));
+        all.format.start_s = segment.format.start_s - static_cast<double>(before) / segment.format.rate_hz;
+        all.frames = Eigen::MatrixXd::Constant(all.format.size(), static_cast<Index>(std::ceil(duration * segment.format.rate_hz - 1e-6)), nan);
+      } else {
+        all.frames.resize(all.format.size(), 0);
+      }
+    }
+    Index at;
+    if (all.format.axis == Axis::time) {
+      at = static_cast<Index>(all.format.nearest_frame(segment.format.start_s));
+      if (at < 0) throw Error(fmt::format("{}: frames before the start of the recording", node));
+      if (at + n > all.frames.cols()) {
+        const Index had = all.frames.cols();
+        all.frames.conservativeResize(Eigen::NoChange, at + n);
+        all.frames.rightCols(at + n - had).setConstant(nan);
+      }
+    } else {
+      at = all.frames.cols();
+      all.frames.conservativeResize(Eigen::NoChange, at + n);
+      all.keys.insert(all.keys.end(), segment.keys.begin(), segment.keys.end());
+    }
+    for (Index k = 0; k < n; k += 8192) {
+      const Index m = std::min<Index>(8192, n - k);
+      segment.frames->read(k, MutableFrames(all.frames.data() + (at + k) * all.frames.rows(), Scalar::f64, all.frames.rows(), m, all.frames.rows()));
+    }
+    if (n) all.ranges.emplace_back(at, at + n - 1);
+  }
+  return all;
+}
+
+std::int64_t Experiment::lead_frame(double t_s) const { return lead_.format.nearest_frame(t_s); }
+
+Eigen::MatrixXd Experiment::truth(const TargetSpec& target, const Decoded& like, StreamFormat* format) const {
+  return target_at(target, like.format, like.frames.cols(), like.keys, nullptr, format);
+}
+
+std::vector<RowRange> Experiment::ranges_on(const Decoded& axis, const std::vector<RowRange>& lead_ranges) const {
+  std::vector<RowRange> out;
+  for (auto& r : lead_ranges) {
+    if (axis.format.axis == Axis::time && lead_.format.axis == Axis::time) {
+      const double half = 0.5 / lead_.format.rate_hz;
+      const double from = lead_.format.time_of(r.first) - half, until = lead_.format.time_of(r.second) + half;
+      const auto first = std::max<std::int64_t>(0, static_cast<std::int64_t>(std::ceil((from - axis.format.start_s) * axis.format.rate_hz - 1e-6)));
+      const auto last = std::min<std::int64_t>(axis.frames.cols(), static_cast<std::int64_t>(std::ceil((until - axis.format.start_s) * axis.format.rate_hz - 1e-6))) - 1;
+      if (last >= first) out.emplace_back(first, last);
+    } else {
+      std::int64_t first = -1, last = -1;
+      for (std::int64_t p = 0; p < static_cast<std::int64_t>(axis.keys.size()); ++p) {
+        const auto key = axis.keys[static_cast<std::size_t>(p)];
+        bool inside;
+        if (lead_.format.axis == Axis::item) {
+          inside = key >= item_key(lead_, r.first) && key <= item_key(lead_, r.second);
+        } else {
+          const auto frame = lead_frame(recording_.events.at(static_cast<std::size_t>(key)).onset_s);
+          inside = frame >= r.first && frame <= r.second;
+        }
+        if (!inside) continue;
+        if (first < 0) first = p;
+        last = p;
+      }
+      if (first >= 0) out.emplace_back(first, last);
+    }
+  }
+  return out;
+}
+
+}  // namespace percept::evaluation

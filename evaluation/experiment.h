@@ -1,0 +1,123 @@
+/// The experiment engine: fits a pipeline in topological order on training rows only, and applies it elsewhere.
+///
+/// What stands above every learned node runs once over the whole recording and is kept (the prefix). A learned node is
+/// a barrier: it is fitted on what its input gives in the training ranges, each range streamed as a recording of its
+/// own, so that no state is carried across a boundary of the split. The same holds for test ranges: a filter starts
+/// anew at each.
+#pragma once
+
+#include <Eigen/Core>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/pipeline.h"
+#include "core/recording.h"
+#include "core/runner.h"
+#include "core/spool.h"
+#include "evaluation/split.h"
+
+namespace percept::evaluation {
+
+struct EngineOptions {
+  int threads = 1;
+  Counters* counters = nullptr;
+  ProgressFn progress;
+  std::function<bool()> cancelled;
+};
+
+/// A pipeline whose learned nodes have their models.
+struct Fitted {
+  struct Info {
+    std::string node, use;
+    std::shared_ptr<const Model> model;
+    Index frames = 0;                        ///< training frames
+    double seconds = 0;
+    bool loaded = false;                     ///< read from a folder, not fitted here
+  };
+  std::vector<NodeSpec> nodes;               ///< every node below the prefix, in order
+  std::vector<Info> models;
+  const Model* model(const std::string& node) const;
+};
+
+/// Frames of one node on its own clock over the whole recording; NaN where it was not run.
+struct Decoded {
+  StreamFormat format;                       ///< time axis: start_s of frame 0 of `frames`
+  Eigen::MatrixXd frames;                    ///< rows x frames
+  std::vector<std::int64_t> keys;            ///< item axis: key of each frame
+  std::vector<RowRange> ranges;              ///< the ranges asked for, in frames of this axis; empty ones left out
+};
+
+/// The model of a stage with `model = "FOLDER"` (relative to the working folder, else to the pipeline file).
+/// Throws DataError when it is of another stage or version.
+std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpec& stage, const Registry& registry);
+
+/// Frames of prefix nodes, shared by every fold and candidate. Keyed by input digest, resolved sub-graph and versions.
+class PrefixCache {
+ public:
+  std::optional<Stream> find(const std::string& key);
+  void put(const std::string& key, const Stream& stream);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, Stream> streams_;
+};
+
+class Experiment {
+ public:
+  /// Runs the prefix. Throws ConfigError / DataError.
+  Experiment(const Registry& registry, const Pipeline& pipeline, const Recording& recording, EngineOptions options,
+             std::shared_ptr<PrefixCache> cache = std::make_shared<PrefixCache>());
+
+  /// The stream whose rows a split counts: the first that the pipeline reads.
+  const Stream& lead() const { return lead_; }
+  SplitContext split_context() const;
+  const Pipeline& pipeline() const { return pipeline_; }
+  const Recording& recording() const { return recording_; }
+
+  /// Fits every learned node that has no model on these closed ranges of lead rows, and sees nothing else.
+  /// target_shift: the target is moved circularly by so many frames against the input (the shuffled control).
+  Fitted fit(const std::vector<RowRange>& train, Index target_shift = 0) const;
+  /// Frames of `node` over these ranges of lead rows, each streamed from a fresh start.
+  Decoded apply(const Fitted& fitted, const std::string& node, const std::vector<RowRange>& ranges) const;
+  /// The target on the clock of `like` (nearest frame to t + lag_s, or the same key): outputs x frames, NaN where
+  /// there is none.
+  Eigen::MatrixXd truth(const TargetSpec& target, const Decoded& like, StreamFormat* format = nullptr) const;
+  /// Lead ranges as ranges of another clock.
+  std::vector<RowRange> ranges_on(const Decoded& axis, const std::vector<RowRange>& lead_ranges) const;
+  /// The target of a node: its own, or that of the nearest learned node above it.
+  std::optional<TargetSpec> target_of(const std::string& node) const;
+  /// Names of the learned nodes in the order they are fitted.
+  std::vector<std::string> learned() const;
+
+ private:
+  /// What one node gave over one uninterrupted stretch.
+  struct Segment {
+    StreamFormat format;
+    std::shared_ptr<Spool> frames;
+    std::vector<std::int64_t> keys;
+  };
+  Segment run_segment(const Recording& part, const std::vector<NodeSpec>& nodes, const std::string& name) const;
+  std::int64_t lead_frame(double t_s) const;
+  Recording cut(const RowRange& lead_range) const;
+  RunOptions run_options() const;
+  Eigen::MatrixXd target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
+                            std::span<const std::int64_t> keys, const RowRange* inside, StreamFormat* target_format) const;
+
+  Registry registry_;                        ///< with the engine's own identity stage
+  Pipeline pipeline_;
+  Recording recording_;
+  EngineOptions options_;
+  std::vector<StageSpec> order_;             ///< topological
+  std::set<std::string> prefix_;             ///< nodes above every learned one
+  Recording derived_;                        ///< the recording with the prefix's outputs as streams
+  Index prefix_memory_ = 0;
+  std::string memory_of_;
+  Stream lead_;
+};
+
+}  // namespace percept::evaluation

@@ -1,0 +1,215 @@
+#include "evaluation/metrics.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "core/error.h"
+
+namespace percept::evaluation {
+
+namespace {
+
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
+
+// rows of frame_sums
+constexpr Index kScored = 0, kAngle = 1, kFirst = 2, kPerOutput = 7;
+enum : Index { kError2, kTruth2, kTruth, kTruthC2, kDecoded, kDecodedC2, kProduct };  // kTruth on: centred
+
+void check(const Eigen::MatrixXd& m, const char* name) {
+  for (Index k = 0; k < m.cols(); ++k)
+    for (Index i = 0; i < m.rows(); ++i)
+      if (std::isinf(m(i, k)))
+        throw DataError(name, fmt::format("output {} of frame {}", i, k), "a finite number, or NaN for missing",
+                        "infinity");
+}
+
+bool scored(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded, Index k) {
+  for (Index i = 0; i < truth.rows(); ++i)
+    if (std::isnan(truth(i, k)) || std::isnan(decoded(i, k))) return false;
+  return truth.rows() > 0;
+}
+
+/// Sum of squares about the mean; 0 when it is rounding only.
+double spread(double sum, double sum2, double n) {
+  const double s = sum2 - sum * sum / n;
+  return s > 1e-10 * sum2 ? s : 0.0;
+}
+
+}  // namespace
+
+const std::vector<MetricInfo>& metrics() {
+  static const std::vector<MetricInfo> table = {
+      {"rmse", "target", "Root of the mean squared error over every output and frame.", true, false, 0},
+      {"nrmse", "1", "rmse divided by the root mean square of the truth: 1 is what decoding zero would score.", true,
+       false, 0},
+      {"maae", "rad",
+       "Mean absolute difference of direction: of atan2(second output, first output), wrapped to [0, pi].", true, false,
+       2},
+      {"r2", "1", "1 - SSE / SST, with the mean of the scored frames: 0 is what their mean would score.", false, true,
+       0},
+      {"r", "1", "Pearson correlation of truth and decoded.", false, true, 0},
+      {"mean_r", "1", "Pearson correlation of truth and decoded, averaged over the outputs.", false, false, 0},
+  };
+  return table;
+}
+
+const MetricInfo& metric_info(const std::string& name, const std::string& where) {
+  std::vector<std::string> names;
+  for (auto& m : metrics()) {
+    if (m.name == name) return m;
+    names.push_back(m.name);
+  }
+  throw ConfigError(where, name, fmt::format("one of {}{}", fmt::join(names, ", "), did_you_mean(name, names)));
+}
+
+double Score::headline() const {
+  double sum = 0;
+  for (double v : values) sum += v;
+  return values.empty() ? kUndefined : sum / static_cast<double>(values.size());
+}
+
+Eigen::MatrixXd frame_sums(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded) {
+  if (truth.rows() != decoded.rows() || truth.cols() != decoded.cols())
+    throw DataError("decoded", "shape",
+                    fmt::format("{} outputs x {} frames as in the truth", truth.rows(), truth.cols()),
+                    fmt::format("{} x {}", decoded.rows(), decoded.cols()));
+  check(truth, "truth");
+  check(decoded, "decoded");
+  const Index outputs = truth.rows(), frames = truth.cols();
+  Eigen::MatrixXd s = Eigen::MatrixXd::Zero(kFirst + kPerOutput * outputs, frames);
+  Eigen::VectorXd truth_mean = Eigen::VectorXd::Zero(outputs), decoded_mean = truth_mean;
+  double n = 0;
+  for (Index k = 0; k < frames; ++k)
+    if (scored(truth, decoded, k)) {
+      s(kScored, k) = 1;
+      truth_mean += truth.col(k);
+      decoded_mean += decoded.col(k);
+      ++n;
+    }
+  if (n == 0) return s;
+  truth_mean /= n;
+  decoded_mean /= n;
+  for (Index k = 0; k < frames; ++k) {
+    if (s(kScored, k) == 0) continue;
+    if (outputs == 2) {
+      const double d = std::abs(std::atan2(decoded(1, k), decoded(0, k)) - std::atan2(truth(1, k), truth(0, k)));
+      s(kAngle, k) = std::min(d, 2 * std::numbers::pi - d);
+    }
+    for (Index i = 0; i < outputs; ++i) {
+      const double z = truth(i, k), d = decoded(i, k), zc = z - truth_mean(i), dc = d - decoded_mean(i);
+      double* row = &s(kFirst + kPerOutput * i, k);
+      row[kError2] = (z - d) * (z - d);
+      row[kTruth2] = z * z;
+      row[kTruth] = zc;
+      row[kTruthC2] = zc * zc;
+      row[kDecoded] = dc;
+      row[kDecodedC2] = dc * dc;
+      row[kProduct] = zc * dc;
+    }
+  }
+  return s;
+}
+
+void finish_metric(const MetricInfo& info, Index outputs, std::span<const double> sums, std::span<double> values) {
+  const double n = sums[kScored];
+  std::fill(values.begin(), values.end(), kUndefined);
+  if (n < 1) return;
+  auto of = [&](Index output, Index what) {
+    return sums[static_cast<std::size_t>(kFirst + kPerOutput * output + what)];
+  };
+  auto total = [&](Index what) {
+    double t = 0;
+    for (Index i = 0; i < outputs; ++i) t += of(i, what);
+    return t;
+  };
+  auto correlation = [&](Index i) {
+    const double z = spread(of(i, kTruth), of(i, kTruthC2), n), d = spread(of(i, kDecoded), of(i, kDecodedC2), n);
+    if (z == 0 || d == 0) return kUndefined;
+    const double product = of(i, kProduct) - of(i, kTruth) * of(i, kDecoded) / n;
+    return std::clamp(product / std::sqrt(z) / std::sqrt(d), -1.0, 1.0);
+  };
+  if (info.name == "rmse") {
+    values[0] = std::sqrt(total(kError2) / (n * static_cast<double>(outputs)));
+  } else if (info.name == "nrmse") {
+    if (total(kTruth2) > 0) values[0] = std::sqrt(total(kError2) / total(kTruth2));
+  } else if (info.name == "maae") {
+    values[0] = sums[kAngle] / n;
+  } else if (info.name == "r2") {
+    for (Index i = 0; i < outputs; ++i)
+      if (const double z = spread(of(i, kTruth), of(i, kTruthC2), n); z > 0)
+        values[static_cast<std::size_t>(i)] = 1 - of(i, kError2) / z;
+  } else if (info.name == "r") {
+    for (Index i = 0; i < outputs; ++i) values[static_cast<std::size_t>(i)] = correlation(i);
+  } else {  // mean_r
+    double sum = 0;
+    for (Index i = 0; i < outputs; ++i) sum += correlation(i);
+    values[0] = sum / static_cast<double>(outputs);
+  }
+}
+
+Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded) {
+  Score s;
+  s.info = metric_info(metric);
+  const Index outputs = truth.rows();
+  if (outputs < 1) throw ConfigError("metrics", metric, "at least one output, found 0");
+  if (s.info.outputs > 0 && outputs != s.info.outputs)
+    throw ConfigError("metrics", metric,
+                      fmt::format("a target of {} outputs (x, y), found {}", s.info.outputs, outputs));
+  const Eigen::MatrixXd per_frame = frame_sums(truth, decoded);
+  const Eigen::VectorXd sums = per_frame.rowwise().sum();
+  s.frames = static_cast<Index>(sums[kScored]);
+  s.missing = truth.cols() - s.frames;
+  s.values.resize(s.info.per_output ? static_cast<std::size_t>(outputs) : 1);
+  s.reasons.resize(s.values.size());
+  finish_metric(s.info, outputs, {sums.data(), static_cast<std::size_t>(sums.size())}, s.values);
+
+  auto constant = [&](Index i) -> std::string {
+    const double* row = &sums[kFirst + kPerOutput * i];
+    const double n = sums[kScored];
+    if (spread(row[kTruth], row[kTruthC2], n) == 0) return "the truth is constant";
+    return spread(row[kDecoded], row[kDecodedC2], n) == 0 ? "what was decoded is constant" : "";
+  };
+  for (std::size_t v = 0; v < s.values.size(); ++v) {
+    if (std::isfinite(s.values[v])) continue;
+    if (s.frames == 0) s.reasons[v] = "no frame has both a truth and a decoded value";
+    else if (s.info.name == "nrmse" && std::isnan(s.values[v])) s.reasons[v] = "the truth is zero everywhere";
+    else if (s.info.per_output) s.reasons[v] = constant(static_cast<Index>(v));
+    else
+      for (Index i = 0; i < outputs && s.reasons[v].empty(); ++i) s.reasons[v] = constant(i);
+    if (s.reasons[v].empty()) s.reasons[v] = "the numbers are too large for double precision";
+    s.values[v] = kUndefined;
+  }
+  return s;
+}
+
+Eigen::MatrixXd gather(const Eigen::MatrixXd& m, const std::vector<std::pair<std::int64_t, std::int64_t>>& ranges) {
+  Index n = 0;
+  for (auto& [first, last] : ranges) n += last - first + 1;
+  Eigen::MatrixXd out(m.rows(), n);
+  Index at = 0;
+  for (auto& [first, last] : ranges) {
+    if (first < 0 || last < first || last >= m.cols())
+      throw DataError("frames", fmt::format("{}..{}", first, last), fmt::format("a range inside 0..{}", m.cols() - 1),
+                      "");
+    out.middleCols(at, last - first + 1) = m.middleCols(first, last - first + 1);
+    at += last - first + 1;
+  }
+  return out;
+}
+
+std::vector<Index> segment_starts(const std::vector<std::pair<std::int64_t, std::int64_t>>& ranges) {
+  std::vector<Index> starts;
+  Index at = 0;
+  for (auto& [first, last] : ranges) {
+    starts.push_back(at);
+    at += last - first + 1;
+  }
+  return starts;
+}
+
+}  // namespace percept::evaluation

@@ -1,0 +1,57 @@
+/// Metrics: how near a decoded trajectory is to the true one.
+/// Every matrix is outputs x frames. A frame with NaN in the truth or in what was decoded is left out and counted.
+#pragma once
+
+#include <Eigen/Core>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/stream.h"
+#include "core/value.h"
+
+namespace percept::evaluation {
+
+/// A row of the table of metrics.
+struct MetricInfo {
+  std::string name;
+  std::string unit;            ///< "1", "rad", or "target" when it is the unit of the target
+  std::string doc;             ///< definition
+  bool lower_is_better = true;
+  bool per_output = false;     ///< one number an output, else one for all
+  Index outputs = 0;           ///< how many outputs it needs; 0: any
+};
+
+/// rmse, nrmse, maae, r2, r, mean_r.
+const std::vector<MetricInfo>& metrics();
+/// Throws ConfigError "where = NAME: expected one of rmse, ... (did you mean ...)".
+const MetricInfo& metric_info(const std::string& name, const std::string& where = "metrics");
+
+/// One metric on one set of frames.
+struct Score {
+  MetricInfo info;
+  std::vector<double> values;            ///< one, or one an output; NaN only where `reasons` says why
+  std::vector<std::string> reasons;      ///< "" where the value is defined
+  Index frames = 0;                      ///< scored
+  Index missing = 0;                     ///< left out: NaN in the truth or in what was decoded
+  /// The single number that is compared and ranked: the value, or the mean over the outputs. NaN when one is undefined.
+  double headline() const;
+  bool better(double a, double b) const { return info.lower_is_better ? a < b : a > b; }
+};
+
+/// Throws ConfigError for an unknown metric or one that needs another number of outputs, DataError when the shapes
+/// differ or a value is infinite. No scored frame: every value is NaN with a reason.
+Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded);
+
+/// What every metric is made of: numbers of each frame whose sums over any set of frames give the metric. A bootstrap
+/// or a permutation needs only sums. First row: 1 when the frame is scored, 0 when it is left out (then all are 0).
+Eigen::MatrixXd frame_sums(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded);
+/// The metric of summed frame_sums. `outputs` as in the matrices. Writes one value (NaN: undefined) an output or one.
+void finish_metric(const MetricInfo& info, Index outputs, std::span<const double> sums, std::span<double> values);
+
+/// The columns of `ranges` (closed) side by side: for scoring and for several test segments.
+Eigen::MatrixXd gather(const Eigen::MatrixXd& m, const std::vector<std::pair<std::int64_t, std::int64_t>>& ranges);
+/// First gathered column of each range: 0 for the first.
+std::vector<Index> segment_starts(const std::vector<std::pair<std::int64_t, std::int64_t>>& ranges);
+
+}  // namespace percept::evaluation

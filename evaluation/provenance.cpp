@@ -1,0 +1,66 @@
+#include "evaluation/provenance.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+
+#include <chrono>
+#include <fstream>
+
+#include "core/files.h"
+#include "core/threads.h"
+
+#ifndef PERCEPT_VERSION
+#error "PERCEPT_VERSION comes from CMake"
+#endif
+
+namespace percept::evaluation {
+
+namespace {
+std::string cpu_model() {
+  std::ifstream f("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(f, line))
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+}  // namespace
+
+std::string version_text() {
+  const std::string revision = PERCEPT_REVISION;
+  return PERCEPT_VERSION + (revision.empty() ? "" : " (revision " + revision + ")");
+}
+
+Value provenance(const Registry& registry, const Pipeline& pipeline, const Recording& recording, int threads) {
+  Value stages = Value::array();
+  for (auto& s : pipeline.stages)
+    stages.push_back(Value::object({{"name", s.node.name}, {"use", s.node.use}, {"version", registry.at(s.node.use, s.node.where).version}}));
+  utsname system{};
+  uname(&system);
+  const Value* input = recording.meta.find("input");
+  return Value::object({
+      {"percept", Value::object({{"version", PERCEPT_VERSION}, {"revision", PERCEPT_REVISION}, {"compiler", PERCEPT_COMPILER}})},
+      {"libraries", Value::object({{"eigen", fmt::format("{}.{}.{}", EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION)}, {"blas", blas_name()}})},
+      {"machine", Value::object({{"system", fmt::format("{} {}", system.sysname, system.machine)}, {"processor", cpu_model()}})},
+      {"config_file", std::filesystem::absolute(pipeline.file).lexically_normal().string()},
+      {"config", pipeline.resolved},
+      {"stages", stages},
+      {"recording", recording.name},
+      {"inputs", input ? *input : Value::table()},
+      {"seed", static_cast<std::int64_t>(pipeline.seed)},
+      {"partition", Value::object({{"block", pipeline.block}, {"threads", threads}, {"precision", name_of(pipeline.precision)}})},
+  });
+}
+
+std::int64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+std::string now_utc() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
+}
+
+}  // namespace percept::evaluation

@@ -1,0 +1,25 @@
+/// Where a result comes from, complete enough to make it again.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "core/pipeline.h"
+#include "core/recording.h"
+#include "core/value.h"
+
+namespace percept::evaluation {
+
+/// {percept: {version, revision, compiler}, libraries, machine, config, config_file, stages: [{name, use, version}],
+///  inputs: {file: sha256}, seed, partition: {block, threads, precision, blas}}. Holds nothing that differs between two
+/// runs of the same thing on one machine: no times, no process ids.
+Value provenance(const Registry& registry, const Pipeline& pipeline, const Recording& recording, int threads);
+
+/// "0.1.0 (revision 1a2b3c4)".
+std::string version_text();
+/// Largest memory this process held so far [bytes].
+std::int64_t peak_rss_bytes();
+/// ISO 8601, UTC.
+std::string now_utc();
+
+}  // namespace percept::evaluation

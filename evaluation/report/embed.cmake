@@ -1,0 +1,15 @@
+# cmake -DOUTPUT=assets.cpp "-DASSETS=name=file;name=file" -P embed.cmake
+# Writes a C++ source that holds each file as a string: no other tool is needed to build the report.
+set(source "// Generated from evaluation/report/web.\n#include \"evaluation/report/assets.h\"\n\nnamespace percept::evaluation::assets {\n\n")
+foreach(asset IN LISTS ASSETS)
+  string(REGEX MATCH "^([a-z_]+)=(.*)$" matched "${asset}")
+  set(name "${CMAKE_MATCH_1}")
+  file(READ "${CMAKE_MATCH_2}" text)
+  string(FIND "${text}" ")percept\"" clash)
+  if(NOT matched OR NOT clash EQUAL -1)
+    message(FATAL_ERROR "cannot embed '${asset}'")
+  endif()
+  string(APPEND source "const std::string_view ${name} = R\"percept(${text})percept\";\n\n")
+endforeach()
+string(APPEND source "}  // namespace percept::evaluation::assets\n")
+file(WRITE "${OUTPUT}" "${source}")

@@ -1,0 +1,40 @@
+/// One whole run of a pipeline: split, fit, decode, score, audit, and the folder that holds it all.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "core/pipeline.h"
+#include "core/recording.h"
+#include "evaluation/experiment.h"
+
+namespace percept::evaluation {
+
+struct RunRequest {
+  Pipeline pipeline;
+  Recording recording;
+  EngineOptions options;
+  std::filesystem::path output;              ///< folder; replaced as a whole when the run is done
+};
+
+struct RunOutcome {
+  /// {scores, intervals, controls, split, calibration, models, search, counters, warnings}: nothing in it depends on
+  /// when or how fast it was made. Keys of scores: [score.][split.]metric, a level left out where there is only one.
+  Value result;
+  double seconds = 0;
+};
+
+/// With a [[split]]: fits fold by fold, scores and audits the test rows. Without: streams the recording through the
+/// pipeline and stores what the last stage gives (every learned node then needs `model`, or fit = "self" | "first").
+/// The folder gets result.json, provenance.json, config.toml, report.html, predictions.percept (or output.percept),
+/// models/, and run.json, the only file that a second run of the same thing does not repeat byte for byte.
+RunOutcome run_pipeline(const Registry& registry, const RunRequest& request);
+
+/// `percept fit`: fits on the training rows of the first split (on everything when there is none) and writes each
+/// model to output/<node>. Returns {models: [...], output}.
+Value fit_pipeline(const Registry& registry, const RunRequest& request);
+
+/// Shapes, rates, latency and memory of every node, for the dry run and the report; "?" where only a fit can tell.
+Value describe_graph(const Registry& registry, const Pipeline& pipeline, const Recording& recording, const Fitted* fitted = nullptr);
+
+}  // namespace percept::evaluation

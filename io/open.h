@@ -1,0 +1,37 @@
+/// Any file that percept reads, by its extension.
+///
+/// Options (all but the first optional; an unknown key is a ConfigError):
+///   header     .csv, .tsv: must be stated (true or false)
+///   delimiter  .csv: one character, default ","; .tsv is always tab
+///   allow_inf  .csv, .tsv: default false
+///   variable   .mat: name of the variable; .h5: path of the data set; .percept: name of the stream.
+///              May be left out when only one can be read
+///   transpose  .csv, .tsv, .npy (2-D), .mat, .h5: the second axis is frames, default false (the first is)
+///   rate_hz    frames get a clock; without it they are items with keys 0, 1, ... (a .percept file has its own)
+///   start_s    time of the first frame, default 0; needs rate_hz
+///   unit       of the values, default "1"
+///   name       of the stream, default the file's stem
+#pragma once
+
+#include <filesystem>
+
+#include "core/recording.h"
+
+namespace percept::io {
+
+/// One stream of a file. Throws DataError or ConfigError ("where.key" starts the message).
+Stream open_stream(const std::filesystem::path& file, const Value& options = Value::table(),
+                   const std::string& where = "input");
+
+/// A whole file: all of a .percept store, one stream of any other. meta.input has the file's sha256.
+Recording open_recording(const std::filesystem::path& file, const Value& options = Value::table(),
+                         const std::string& where = "input");
+
+/// What a file holds: {file, kind, bytes, contents: [{name, shape, type, rate_hz, missing, min, max, ...}], ...}.
+/// Missing values and ranges are counted where that takes less than a second or two (up to 16 million values).
+Value describe_file(const std::filesystem::path& file);
+
+/// Reads everything in the file and throws DataError at the first thing that is wrong.
+void check_file(const std::filesystem::path& file);
+
+}  // namespace percept::io

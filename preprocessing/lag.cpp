@@ -1,0 +1,90 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "preprocessing/rows.h"
+
+namespace percept {
+namespace {
+/// y[t] = (x[t], x[t-1], ..., x[t-k]). Frame t stays frame t; what was before the recording is NaN.
+class Lag final : public Typed<Lag> {
+ public:
+  struct Params {
+    std::int64_t lags = 5;
+    static constexpr auto fields() {
+      return std::tuple{
+          field("lags", &Params::lags, "frames",
+                "How many earlier frames are put under each frame; the first so many frames are NaN in the "
+                "rows that reach back before the recording.",
+                1, 10000)};
+    }
+  };
+  explicit Lag(Params p) : p_(p) {}
+  StreamFormat prepare(const StreamFormat& in, Context& context) override {
+    require_time(in, context, "lag");
+    rows_ = in.size();
+    frames_ = static_cast<Index>(p_.lags) + 1;
+    history_.resize(static_cast<std::size_t>(rows_ * frames_));
+    reset();
+    const auto now = channels_of(in);
+    Part part{.name = in.parts.size() == 1 ? in.parts[0].name : "x",
+              .shape = {rows_ * frames_},
+              .unit = common_unit(now),
+              .rows = now,
+              .levels = {}};
+    for (Index lag = 1; lag < frames_; ++lag)
+      for (auto c : now) {
+        c.name += fmt::format("[t-{}]", lag);
+        part.rows.push_back(std::move(c));
+      }
+    StreamFormat out = in;
+    out.parts = {std::move(part)};
+    return out;
+  }
+  template <class T>
+  Index run(const Block&, FrameSpan<const T> in, Output&, FrameSpan<T> out) noexcept {
+    for (Index t = 0; t < in.frames; ++t) {
+      newest_ = (newest_ + 1) % frames_;
+      std::copy_n(in.frame(t), rows_, history_.data() + newest_ * rows_);
+      for (Index lag = 0; lag < frames_; ++lag) {
+        const double* from = history_.data() + (newest_ - lag + (lag > newest_ ? frames_ : 0)) * rows_;
+        T* to = out.frame(t) + lag * rows_;
+        for (Index r = 0; r < rows_; ++r) to[r] = static_cast<T>(from[r]);
+      }
+    }
+    return in.frames;
+  }
+  void reset() noexcept override {
+    std::fill(history_.begin(), history_.end(), std::numeric_limits<double>::quiet_NaN());
+    newest_ = 0;
+  }
+  void visit_state(StateVisitor& v) noexcept override {
+    v("history", history_);
+    v("newest", newest_);
+  }
+  Traits traits() const override { return {.causal = true, .real_time = true, .memory_frames = frames_ - 1}; }
+
+ private:
+  Params p_;
+  Index rows_ = 0, frames_ = 0;
+  std::vector<double> history_;  ///< a ring of `frames_` frames
+  Index newest_ = 0;
+};
+}  // namespace
+
+StageInfo info_lag() {
+  auto i =
+      stage_info<Lag>("lag", "preprocessing",
+                      "Lag embedding: each frame with the frames before it stacked under it, rows named ch1, ch1[t-1], "
+                      "ch1[t-2]. Frames keep their number and time; rows from before the recording are NaN.");
+  i.real_time = true;
+  i.samples = [] {
+    Sample s;
+    s.params = Value::object({{"lags", 3}});
+    return both_scalars(s);
+  };
+  return i;
+}
+
+}  // namespace percept

@@ -1,0 +1,28 @@
+#include "preprocessing/stages.h"
+
+// one line a stage; each is defined at the end of the file of its name
+#define PERCEPT_STAGES(STAGE) \
+  STAGE(bin)                  \
+  STAGE(common_average)       \
+  STAGE(decimate)             \
+  STAGE(epochs)               \
+  STAGE(fir)                  \
+  STAGE(fir_zero_phase)       \
+  STAGE(lag)                  \
+  STAGE(mask_rows)            \
+  STAGE(pca)                  \
+  STAGE(running_zscore)       \
+  STAGE(transform)            \
+  STAGE(zscore)
+
+namespace percept {
+
+#define PERCEPT_DECLARE(name) StageInfo info_##name();
+PERCEPT_STAGES(PERCEPT_DECLARE)
+
+std::vector<StageInfo> preprocessing_stages() {
+#define PERCEPT_ROW(name) info_##name(),
+  return {PERCEPT_STAGES(PERCEPT_ROW)};
+}
+
+}  // namespace percept

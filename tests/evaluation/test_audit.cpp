@@ -1,0 +1,205 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <set>
+
+#include "core/error.h"
+#include "evaluation/audit.h"
+#include "numerics/random.h"
+#include "tests/support/data.h"
+
+namespace percept::evaluation {
+namespace {
+
+using Ranges = std::vector<RowRange>;
+
+Eigen::MatrixXd noise(Index rows, Index frames, std::uint64_t seed, double a = 0) {
+  const KeyedRandom random(seed, "test");
+  Eigen::MatrixXd m(rows, frames);
+  for (Index i = 0; i < rows; ++i)
+    for (Index k = 0; k < frames; ++k)
+      m(i, k) = random.normal(k, static_cast<std::uint64_t>(i)) + (k > 0 ? a * m(i, k - 1) : 0);
+  return m;
+}
+/// Blocks of 20 frames, in turn for training and for testing.
+Ranges every_other(std::int64_t first) {
+  Ranges r;
+  for (; first < 1000; first += 40) r.emplace_back(first, first + 19);
+  return r;
+}
+const Ranges kEven = every_other(0), kOdd = every_other(20);
+
+TEST(Audit, TimeAloneFindsADriftAndNothingElse) {
+  const Confounds time = time_confounds(1000);
+  ASSERT_EQ(time.x.cols(), 1000);
+  ASSERT_EQ(static_cast<std::size_t>(time.x.rows()), time.features.size());
+  EXPECT_LE(time.x.cwiseAbs().maxCoeff(), 1.0);
+  Eigen::MatrixXd drift = 0.1 * noise(1, 1000, 1);
+  for (Index k = 0; k < 1000; ++k)
+    drift(0, k) += std::sin(2 * std::numbers::pi * 2 * static_cast<double>(k) / 1000) + 5;
+  EXPECT_GT(score_confounds("r2", time, drift, kEven, kOdd).values[0], 0.95);
+  EXPECT_LT(std::abs(score_confounds("r2", time, noise(1, 1000, 2), kEven, kOdd).values[0]), 0.05);
+}
+
+TEST(Audit, TrialStructureFindsATemplate) {
+  // 50 trials of 20 frames, 4 targets; the target's own course is all there is to decode
+  std::vector<Event> events;
+  const KeyedRandom random(4, "targets");
+  Eigen::MatrixXd truth = 0.2 * noise(2, 1000, 3);
+  for (int t = 0; t < 50; ++t) {
+    Event e;
+    e.onset_s = 0.1 * 20 * t;
+    e.label = Label::of("reach");
+    e.value = static_cast<double>(random.below(4, t / 2));
+    events.push_back(e);
+    for (int b = 0; b < 20; ++b) {
+      const double angle = std::numbers::pi / 2 * e.value, course = std::sin(std::numbers::pi * b / 20);
+      truth(0, 20 * t + b) += course * std::cos(angle);
+      truth(1, 20 * t + b) += course * std::sin(angle);
+    }
+  }
+  const Confounds trial = trial_confounds(events, 1000, 10, 0);
+  EXPECT_EQ(trial.x.rows(), 4 * 20 + 2);
+  EXPECT_EQ(trial.doc, "4 targets x 20 bins within the trial, trial number and its square; 50 trials");
+  for (Index k = 0; k < 1000; ++k) ASSERT_DOUBLE_EQ(trial.x.col(k).head(80).sum(), 1);
+  const double by_trial = score_confounds("mean_r", trial, truth, kEven, kOdd).values[0];
+  EXPECT_GT(by_trial, 0.9);
+  EXPECT_LT(score_confounds("mean_r", time_confounds(1000), truth, kEven, kOdd).values[0], by_trial - 0.3);
+
+  // marked trials count alone; frames between trials hold no bin
+  for (auto& e : events) {
+    e.label = Label::of("trial");
+    e.duration_s = 1;
+  }
+  Event other;
+  other.onset_s = 0.55;
+  other.label = Label::of("blink");
+  events.insert(events.begin() + 1, other);
+  const Confounds marked = trial_confounds(events, 1000, 10, 0);
+  EXPECT_EQ(marked.x.rows(), 4 * 10 + 2);
+  EXPECT_DOUBLE_EQ(marked.x.col(5).head(40).sum(), 1);
+  EXPECT_DOUBLE_EQ(marked.x.col(15).head(40).sum(), 0);
+  EXPECT_EQ(trial_confounds({}, 1000, 10, 0).x.rows(), 0);
+  EXPECT_EQ(trial_confounds({other}, 1000, 10, 0).doc, "the recording has fewer than two trials");
+}
+
+TEST(Audit, TheConfoundFitSeesTrainingFramesOnly) {
+  const Confounds time = time_confounds(1000);
+  const Eigen::MatrixXd y = noise(2, 1000, 4, 0.9);
+  Eigen::MatrixXd other = y;
+  for (auto& [first, last] : kOdd) other.middleCols(first, last - first + 1).setConstant(1e6);
+  const ConfoundFit a = fit_confounds(time, y, kEven), b = fit_confounds(time, other, kEven);
+  EXPECT_EQ(a.weight, b.weight);
+  EXPECT_EQ(a.offset, b.offset);
+}
+
+TEST(Audit, TheFitIsRidge) {
+  // enough frames and no noise: the weights themselves, however the features are scaled
+  Confounds c;
+  c.name = "test";
+  c.x = noise(3, 1000, 5);
+  c.x.row(1) *= 1000;
+  c.x.row(2).setConstant(7);  // a constant feature is left alone
+  Eigen::MatrixXd y(1, 1000);
+  y = (2 * c.x.row(0) - 0.003 * c.x.row(1)).array() + 11;
+  y(0, 3) = std::numeric_limits<double>::quiet_NaN();
+  const ConfoundFit fit = fit_confounds(c, y, {{0, 999}});
+  EXPECT_NEAR(fit.weight(0, 0), 2, 1e-3);
+  EXPECT_NEAR(fit.weight(0, 1), -0.003, 1e-6);
+  EXPECT_EQ(fit.weight(0, 2), 0);
+  EXPECT_NEAR(fit.offset(0), 11, 1e-3);
+  EXPECT_EQ(fit.ridge, 1e-4);
+  try {
+    fit_confounds(c, y, {{0, 8}});
+    FAIL();
+  } catch (const DataError& e) {
+    EXPECT_STREQ(e.what(), "confounds: test: expected at least 10 training frames with a target, found 8");
+  }
+}
+
+TEST(Audit, RemovalTakesAwayWhatTheConfoundExplains) {
+  Eigen::MatrixXd brain = noise(1, 1000, 6), drift(1, 1000);
+  for (Index k = 0; k < 1000; ++k)
+    drift(0, k) = 10 * std::sin(2 * std::numbers::pi * 3 * static_cast<double>(k) / 1000);
+  const Eigen::MatrixXd truth = brain + drift;
+  const Confounds time = time_confounds(1000);
+  // a decoder that knows only the time scores high, and nothing after removal
+  const Eigen::MatrixXd cheat = drift + 0.1 * noise(1, 1000, 7);
+  EXPECT_GT(score("r", gather(truth, kOdd), gather(cheat, kOdd)).values[0], 0.98);
+  EXPECT_LT(std::abs(score_after_removal("r", time, truth, cheat, kEven, kOdd).values[0]), 0.15);
+  // one that knows the brain keeps it
+  const Eigen::MatrixXd honest = truth + 0.5 * noise(1, 1000, 8);
+  EXPECT_GT(score_after_removal("r", time, truth, honest, kEven, kOdd).values[0], 0.8);
+  // nothing decoded in training: the fit of the truth serves for both
+  Eigen::MatrixXd tested = honest;
+  for (auto& [first, last] : kEven)
+    tested.middleCols(first, last - first + 1).setConstant(std::numeric_limits<double>::quiet_NaN());
+  EXPECT_GT(score_after_removal("r", time, truth, tested, kEven, kOdd).values[0], 0.8);
+}
+
+TEST(Audit, PermutationPCountsTheScoreItself) {
+  EXPECT_DOUBLE_EQ(permutation_p(0.5, {0.6, 0.7, 0.8}, true), 0.25);
+  EXPECT_DOUBLE_EQ(permutation_p(0.5, {0.6, 0.5, 0.4}, true), 0.75);
+  EXPECT_DOUBLE_EQ(permutation_p(0.5, {0.6, 0.5, 0.4}, false), 0.75);
+  EXPECT_DOUBLE_EQ(permutation_p(0.5, {std::numeric_limits<double>::quiet_NaN()}, true), 1.0);
+  EXPECT_DOUBLE_EQ(permutation_p(0.5, {}, true), 1.0);
+}
+
+TEST(Audit, CircularShiftsAreDifferentAndFarEnough) {
+  const auto shifts = circular_shifts(100, 30, 200, 1);
+  EXPECT_EQ(shifts.size(), 41u);
+  EXPECT_EQ(std::set<Index>(shifts.begin(), shifts.end()).size(), 41u);
+  for (Index s : shifts) {
+    EXPECT_GE(s, 30);
+    EXPECT_LE(s, 70);
+  }
+  EXPECT_EQ(circular_shifts(1000, 30, 200, 1), circular_shifts(1000, 30, 200, 1));
+  EXPECT_NE(circular_shifts(1000, 30, 200, 1), circular_shifts(1000, 30, 200, 2));
+  Eigen::MatrixXd m(1, 5);
+  m << 0, 1, 2, 3, 4;
+  EXPECT_EQ(circular_shift(m, 2), (Eigen::MatrixXd(1, 5) << 3, 4, 0, 1, 2).finished());
+  EXPECT_EQ(circular_shift(circular_shift(m, 2), -2), m);
+  try {
+    circular_shifts(50, 30, 10, 1);
+    FAIL();
+  } catch (const DataError& e) {
+    EXPECT_STREQ(e.what(), "audit: shuffled: expected at least 60 test frames to shift by 30 or more, found 50");
+  }
+}
+
+TEST(Audit, ShiftedTargetsGiveAnHonestP) {
+  // decoders that know nothing of two slow signals: p below 0.1 in about a tenth of the cases
+  int low = 0;
+  constexpr int kRuns = 200;
+  for (std::uint64_t run = 0; run < kRuns; ++run)
+    low += shift_null("mean_r", noise(1, 600, 2 * run, 0.9), noise(1, 600, 2 * run + 1, 0.9), 99, run).p <= 0.1;
+  EXPECT_GT(low, 5);
+  EXPECT_LT(low, 45);
+  const Eigen::MatrixXd truth = noise(2, 600, 1, 0.9);
+  const ShiftNull real = shift_null("rmse", truth, truth + noise(2, 600, 3), 200, 1);
+  EXPECT_DOUBLE_EQ(real.p, 1.0 / 201);
+  EXPECT_EQ(real.values.size(), 200u);
+  EXPECT_GT(real.min_shift, 5);
+}
+
+TEST(Audit, TheRealKalmanFilterBeatsEveryControl) {
+  std::filesystem::path z_file, kalman;
+  PERCEPT_NEED_DATA(z_file, "bci/flint_run1/z.csv");
+  PERCEPT_NEED_DATA(kalman, "bci/reference/kalman.csv");
+  const Eigen::MatrixXd truth = testing::read_reference(z_file).topRows(6000).transpose();
+  const Eigen::MatrixXd decoded = testing::read_reference(kalman, 1).leftCols(2).transpose();
+  const Ranges train{{0, 4999}}, test{{5000, 5999}};
+  const double real = score("nrmse", gather(truth, test), decoded).values[0];
+  const double time = score_confounds("nrmse", time_confounds(6000), truth, train, test).values[0];
+  EXPECT_NEAR(real, 0.764682520151, 1e-9);
+  EXPECT_GT(time, 0.97);
+  const ShiftNull null = shift_null("nrmse", gather(truth, test), decoded, 200, 0);
+  EXPECT_DOUBLE_EQ(null.p, 1.0 / 201);
+  EXPECT_GT(*std::min_element(null.values.begin(), null.values.end()), 0.95);
+}
+
+}  // namespace
+}  // namespace percept::evaluation

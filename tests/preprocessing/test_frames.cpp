@@ -1,0 +1,173 @@
+/// Stages that change which frames there are, or what is in one: lag, bin, mask_rows, common_average, transform.
+#include "tests/preprocessing/support.h"
+
+namespace percept::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(Lag, StacksEarlierFramesAndNamesThem) {
+  const Eigen::MatrixXd x = wave(2, 6);
+  const auto y = apply("lag", Value::object({{"lags", 2}}), named(time_format(2, 100), {"a", "b"}), x);
+  EXPECT_THAT(y.format.row_names(), ElementsAre("a", "b", "a[t-1]", "b[t-1]", "a[t-2]", "b[t-2]"));
+  EXPECT_EQ(y.format.start_s, 0);
+  ASSERT_EQ(y.frames(), 6);
+  for (Index t = 0; t < 6; ++t)
+    for (Index lag = 0; lag <= 2; ++lag)
+      for (Index r = 0; r < 2; ++r) {
+        const double v = y.frame(t)[2 * lag + r];
+        if (lag > t) EXPECT_TRUE(std::isnan(v));
+        else EXPECT_EQ(v, x(r, t - lag));
+      }
+}
+
+TEST(Lag, TellsRowsOfTwoPartsApart) {
+  StreamFormat f = named(time_format(1, 100, Scalar::f64, "power"), {"a"});
+  f.parts.push_back(named(time_format(1, 100, Scalar::f64, "counts"), {"a"}).parts[0]);
+  const auto y = apply("lag", Value::object({{"lags", 1}}), f, wave(2, 3));
+  EXPECT_THAT(y.format.row_names(), ElementsAre("power.a", "counts.a", "power.a[t-1]", "counts.a[t-1]"));
+}
+
+TEST(Bin, SumsMeansAndCounts) {
+  Eigen::MatrixXd x(2, 7);
+  x << 1, 0, 2, 3, 0, 0, 9,  //
+      1, 2, kNaN, kNaN, kNaN, kNaN, 9;
+  auto run = [&](const char* statistic) {
+    return apply("bin", Value::object({{"bin_s", 0.03}, {"statistic", statistic}}), time_format(2, 100), x);
+  };
+  const auto sum = run("sum"), mean = run("mean"), count = run("count");
+  ASSERT_EQ(sum.frames(), 2);  // the seventh frame fills no bin
+  EXPECT_NEAR(sum.format.rate_hz, 100.0 / 3, 1e-12);
+  EXPECT_DOUBLE_EQ(sum.format.start_s, 0.01);  // centre of frames 0, 1, 2
+  EXPECT_EQ(sum.frame(0)[0], 3);
+  EXPECT_EQ(sum.frame(1)[0], 3);
+  EXPECT_EQ(mean.frame(0)[0], 1);
+  EXPECT_EQ(count.frame(0)[0], 2);
+  EXPECT_EQ(count.frame(1)[0], 1);
+  EXPECT_TRUE(std::isnan(sum.frame(0)[1]));
+  EXPECT_TRUE(std::isnan(count.frame(0)[1]));
+  EXPECT_EQ(mean.frame(0)[1], 1.5);
+  EXPECT_TRUE(std::isnan(mean.frame(1)[1]));
+}
+
+TEST(Bin, RefusesABinThatIsNoWholeNumberOfFrames) {
+  EXPECT_THAT(refusal("bin", Value::object({{"bin_s", 0.025}}), time_format(2, 100)),
+              ::testing::AllOf(HasSubstr("node.bin_s = 0.025 s"), HasSubstr("frames of 0.01 s")));
+  EXPECT_THAT(refusal("bin", Value::object({{"bin_s", 0.001}}), time_format(2, 100)), HasSubstr("node.bin_s"));
+}
+
+TEST(MaskRows, MasksByNameAndPosition) {
+  const Eigen::MatrixXd x = wave(3, 4);
+  const Value params =
+      Value::object({{"rows", Value(std::vector<std::string>{"b"})}, {"indices", Value(std::vector<std::int64_t>{2})}});
+  const auto y = apply("mask_rows", params, named(time_format(3, 100), {"a", "b", "c"}), x);
+  for (Index t = 0; t < 4; ++t) {
+    EXPECT_EQ(y.frame(t)[0], x(0, t));
+    EXPECT_TRUE(std::isnan(y.frame(t)[1]));
+    EXPECT_TRUE(std::isnan(y.frame(t)[2]));
+  }
+  EXPECT_TRUE(y.format.parts[0].rows[0].good);
+  EXPECT_FALSE(y.format.parts[0].rows[1].good);
+  EXPECT_THAT(refusal("mask_rows", Value::object({{"rows", Value(std::vector<std::string>{"chan_1"})}}),
+                      named(time_format(2, 100), {"chan1", "chan2"})),
+              ::testing::AllOf(HasSubstr("node.rows = \"chan_1\""), HasSubstr("did you mean 'chan1'")));
+  EXPECT_THAT(
+      refusal("mask_rows", Value::object({{"indices", Value(std::vector<std::int64_t>{2})}}), time_format(2, 100)),
+      HasSubstr("node.indices = 2: expected 0 to 1"));
+}
+
+TEST(MaskRows, FindsFlatAndWildRowsAndLetsThemRecover) {
+  StageInput in{.format = time_format(2, 100), .frames = wave(2, 40)};
+  in.format.start_s = 5;
+  in.frames.row(0).segment(10, 6).setConstant(0.5);  // flat from its third repeat on: frames 13 to 15
+  in.frames(1, 20) = -8;
+  auto stage = make("mask_rows", Value::object({{"flat_s", 0.03}, {"max_abs", 4.0}, {"recover_s", 0.02}}));
+  const auto y = run_stage(*stage, in, {}, {}, context_of());
+  for (Index t = 0; t < 40; ++t) {
+    EXPECT_EQ(std::isnan(y.frame(t)[0]), t >= 13 && t <= 16) << t;  // fine at 16, for 0.02 s at 17
+    EXPECT_EQ(std::isnan(y.frame(t)[1]), t == 20 || t == 21) << t;
+  }
+  ASSERT_EQ(y.events.size(), 4u);
+  auto expect = [&](std::size_t i, double onset, int row, const char* label, double value) {
+    EXPECT_DOUBLE_EQ(y.events[i].onset_s, onset);
+    EXPECT_EQ(y.events[i].row, row);
+    EXPECT_EQ(y.events[i].label.text(), label);
+    EXPECT_EQ(y.events[i].value, value);
+    EXPECT_EQ(y.events[i].id, static_cast<std::int64_t>(i));
+  };
+  expect(0, 5.13, 0, "bad_row_flat", 0.5);
+  expect(1, 5.17, 0, "good_row", in.frames(0, 17));
+  expect(2, 5.20, 1, "bad_row_range", -8);
+  expect(3, 5.22, 1, "good_row", in.frames(1, 22));
+}
+
+TEST(MaskRows, TellsOfEveryRowEvenWhereThereIsLittleRoom) {
+  auto stage = make("mask_rows", Value::object({{"max_abs", 1.0}, {"recover_s", 10.0}}));
+  auto c = context_of();
+  StreamFormat f = time_format(9, 100);
+  f.max_frames = 1;
+  stage->prepare(f, c);
+  Eigen::VectorXd x = Eigen::VectorXd::Constant(9, 2.0), y(9);
+  std::vector<int> rows;
+  std::int64_t lost = 0;
+  auto drain = [&](auto&& call) {
+    std::vector<Event> room(4);
+    Output o;
+    o.y = MutableFrames(y.data(), Scalar::f64, 9, 1, 9);
+    o.events = room.data();
+    o.event_room = 4;
+    call(o);
+    for (Index i = 0; i < o.n_events; ++i) rows.push_back(room[static_cast<std::size_t>(i)].row);
+    lost += o.lost_events;
+  };
+  for (int t = 0; t < 2; ++t)
+    drain([&](Output& o) {
+      stage->process({.x = ConstFrames(x.data(), Scalar::f64, 9, 1, 9), .first_frame = t, .keys = {}, .events = {}}, o);
+    });
+  drain([&](Output& o) { EXPECT_EQ(stage->flush(o), 0); });
+  EXPECT_THAT(rows, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8));
+  EXPECT_EQ(lost, 0);
+}
+
+TEST(CommonAverage, IsOverTheGoodRowsThatAreThere) {
+  Eigen::MatrixXd x(4, 2);
+  x << 1, 1,    //
+      2, kNaN,  //
+      6, kNaN,  //
+      100, 50;
+  StreamFormat f = named(time_format(4, 100), {"a", "b", "c", "d"});
+  f.parts[0].rows[3].good = false;
+  const auto y = apply("common_average", Value::table(), f, x).matrix();
+  EXPECT_EQ(y.col(0), Eigen::Vector4d(-2, -1, 3, 97));
+  EXPECT_TRUE(y.col(1).array().isNaN().all());  // one row against itself says nothing
+  f.parts[0].rows[1].unit = "V";
+  EXPECT_THAT(refusal("common_average", Value::table(), f), HasSubstr("row 'b' in V"));
+  EXPECT_THAT(refusal("common_average", Value::table(), time_format(1, 100)), HasSubstr("at least two"));
+}
+
+TEST(Transform, AppliesTheFunctionAndCountsWhatHasNoValue) {
+  Eigen::MatrixXd x(1, 3);
+  x << 4, -1, kNaN;
+  StreamFormat f = time_format(1, 100);
+  f.parts[0].unit = "V";
+  auto first = [&](const char* function) {
+    return apply("transform", Value::object({{"function", function}}), f, x).frame(0)[0];
+  };
+  EXPECT_EQ(first("sqrt"), 2);
+  EXPECT_EQ(first("square"), 16);
+  EXPECT_EQ(first("abs"), 4);
+  EXPECT_EQ(first("log1p"), std::log(5.0));
+  EXPECT_EQ(apply("transform", Value::object({{"function", "square"}}), f, x).format.parts[0].unit, "V^2");
+  for (const char* function : {"sqrt", "log1p"}) {
+    Counters counters;
+    auto stage = make("transform", Value::object({{"function", function}}));
+    const auto y = run_stage(*stage, {.format = f, .frames = x}, {}, {}, context_of(&counters));
+    EXPECT_TRUE(std::isnan(y.frame(1)[0]));
+    EXPECT_TRUE(std::isnan(y.frame(2)[0]));
+    EXPECT_EQ(counters.get("node", "undefined").value(), 1) << function;  // -1; a missing value is not an error
+  }
+}
+
+}  // namespace
+}  // namespace percept::testing

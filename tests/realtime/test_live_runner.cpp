@@ -1,0 +1,416 @@
+#include "realtime/live_runner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <thread>
+
+#include "core/error.h"
+#include "core/runner.h"
+#include "decoders/stages.h"
+#include "filters/stages.h"
+#include "numerics/random.h"
+#include "preprocessing/stages.h"
+#include "realtime/replay.h"
+#include "tests/support/alloc.h"
+
+namespace percept {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::AllocationCounter;
+
+/// Causal, but makes no promise about its time.
+class Slow final : public Stage {
+ public:
+  using Params = NoParams;
+  explicit Slow(Params) {}
+  StreamFormat prepare(const StreamFormat& in, Context&) override { return in; }
+  Index process(const Block& b, Output& o) noexcept override {
+    copy_frames(b.x, o.y.slice(0, b.x.frames));
+    return b.x.frames;
+  }
+  void reset() noexcept override {}
+};
+
+const Registry& registry() {
+  static const Registry all = [] {
+    Registry r;
+    r.add(preprocessing_stages());
+    r.add(filters_stages());
+    r.add(decoders_stages());
+    auto slow = stage_info<Slow>("slow", "tests", "Hands on what it gets.");
+    slow.samples = [] { return std::vector{Sample{}}; };
+    r.add(slow);
+    return r;
+  }();
+  return all;
+}
+
+/// The tiny model that the registry brings for a stage; its input has five rows at 100 Hz.
+std::shared_ptr<const Model> sample_model(const std::string& stage) {
+  return registry().at(stage, "test").samples().front().model;
+}
+
+NodeSpec node(std::string name, std::string use, std::vector<std::string> from, Value params = Value::table()) {
+  NodeSpec n;
+  n.name = std::move(name);
+  n.use = use;
+  n.from = std::move(from);
+  n.params = std::move(params);
+  if (registry().at(use, "test").trained) n.model = sample_model(use);
+  return n;
+}
+
+/// Two branches of different latency and memory, joined, with an epoch for each event.
+std::vector<NodeSpec> nodes() {
+  auto all = std::vector{
+      node("scaled", "zscore", {"spikes"}),
+      node("filtered", "kalman", {"scaled"}),
+      node("linear", "ridge", {"scaled"}),
+      node("past", "lag", {"linear.mean"}, Value::object({{"lags", 3}})),
+      node("smooth", "fir", {"filtered.mean"}, Value::object({{"pass", "low"}, {"high_hz", 10.0}, {"transition_hz", 20.0}})),
+      node("both", "running_zscore", {"past", "smooth"}),
+      node("cut", "epochs", {"both"}, Value::object({{"start_s", -0.1}, {"stop_s", 0.2}})),
+  };
+  return all;
+}
+
+Recording recording(Index frames = 1000) {
+  const KeyedRandom random(11, "live test");
+  Eigen::MatrixXd x(5, frames);
+  for (Index t = 0; t < frames; ++t)
+    for (Index i = 0; i < 5; ++i) x(i, t) = random.normal(t, static_cast<std::uint64_t>(i)) + std::sin(0.05 * static_cast<double>(t));
+  Recording r;
+  r.streams = {memory_stream("spikes", x, 100.0, 2.0)};
+  for (int i = 0; i < 8; ++i) r.events.push_back({.onset_s = 2.503 + 1.13 * i, .id = i, .label = Label::of("go")});
+  return r;
+}
+
+/// Everything a node gave, as bytes.
+struct Taken {
+  std::vector<std::byte> bytes;
+  std::vector<std::int64_t> keys;
+  std::vector<Event> events;
+  std::int64_t frames = 0;
+  SinkFn sink() {
+    return [this](const Block& b) {
+      for (Index t = 0; t < b.x.frames; ++t) {
+        const auto frame = b.x.slice(t, 1);
+        const auto* p = static_cast<const std::byte*>(frame.data);
+        bytes.insert(bytes.end(), p, p + static_cast<std::size_t>(b.x.rows) * bytes_of(b.x.scalar));
+      }
+      keys.insert(keys.end(), b.keys.begin(), b.keys.end());
+      events.insert(events.end(), b.events.begin(), b.events.end());
+      frames += b.x.frames;
+    };
+  }
+  double value(std::int64_t frame, Index row, Index rows) const {
+    double v;
+    std::memcpy(&v, bytes.data() + static_cast<std::size_t>((frame * rows + row) * 8), 8);
+    return v;
+  }
+  bool operator==(const Taken&) const = default;
+};
+using Outputs = std::map<std::string, Taken>;
+
+Outputs offline(const Recording& r, Scalar precision, const std::vector<NodeSpec>& specs) {
+  Outputs out;
+  std::map<std::string, SinkFn> sinks;
+  for (auto& n : specs) sinks[n.name] = out[n.name].sink();
+  RunOptions options;
+  options.precision = precision;
+  options.block = 300;
+  options.tokens = 3;
+  options.threads = 2;
+  run_offline(registry(), r, specs, options, sinks);
+  return out;
+}
+
+void expect_same(const Outputs& a, const Outputs& b, const std::string& what) {
+  for (auto& [name, taken] : a) {
+    EXPECT_GT(taken.frames, 0) << name << ": nothing is tested";
+    EXPECT_TRUE(taken == b.at(name)) << what << ": " << name;
+  }
+}
+
+TEST(LiveRunner, GivesTheBitsOfTheOfflineRun) {
+  const Recording r = recording();
+  for (Scalar precision : {Scalar::f32, Scalar::f64}) {
+    const Outputs truth = offline(r, precision, nodes());
+    for (const ReplayOptions& how : {ReplayOptions{.packet = 1}, ReplayOptions{.packet = 40, .random = 4}, ReplayOptions{.packet = 500}}) {
+      LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(), {.precision = precision, .block = 32});
+      Outputs out;
+      for (auto& n : nodes()) live.on_output(n.name, out[n.name].sink());
+      const auto packets = replay(r, "spikes", how, [&](const Packet& p) { live.push(p); });
+      live.finish();
+      expect_same(truth, out, std::string(name_of(precision)) + ", packets of " + std::to_string(how.packet));
+      EXPECT_EQ(live.counts().packets, packets);
+      EXPECT_EQ(live.counts().frames, 1000);
+      EXPECT_EQ(live.counts().gaps, 0);
+      EXPECT_EQ(live.counts().lost_events, 0);
+      EXPECT_EQ(live.latency().count(), packets);
+      EXPECT_GT(live.latency().quantile_s(0.5), 0);
+      EXPECT_LE(live.latency().quantile_s(0.999), live.latency().max_s());
+    }
+  }
+}
+
+TEST(LiveRunner, LostPacketsAreNaNFramesCountedExactly) {
+  const Recording r = recording();
+  const KeyedRandom random(5, "loss");
+  Recording holed = r;
+  Eigen::MatrixXd x = r.streams[0].matrix();
+
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(), {.precision = Scalar::f64, .block = 16, .first_counter = 0});
+  Outputs out;
+  std::vector<Event> told;
+  for (auto& n : nodes()) live.on_output(n.name, out[n.name].sink());
+  live.on_event([&](const Event& e) { told.push_back(e); });
+  std::int64_t lost = 0, gaps = 0, packets = 0, end = 0;
+  bool before = true;
+  replay(r, "spikes", {.packet = 9, .random = 2}, [&](const Packet& p) {
+    // the first packet and every fifth or so are lost, and a long stretch; none that brings an event, nor the last
+    const bool drop = p.events.empty() && p.counter + p.x.frames < 1000 &&
+                      (p.counter == 0 || random.uniform(p.counter) < 0.2 || (p.counter > 320 && p.counter < 390));
+    if (!drop) {
+      live.push(p);
+      ++packets;
+    } else {
+      lost += p.x.frames;
+      gaps += before || p.counter == 0;
+      x.middleCols(p.counter, p.x.frames).setConstant(std::numeric_limits<double>::quiet_NaN());
+    }
+    before = !drop;
+    end = p.counter + p.x.frames;
+  });
+  live.finish();
+  ASSERT_EQ(end, 1000);
+  ASSERT_GT(gaps, 10);
+  EXPECT_EQ(live.counts().packets, packets);
+  EXPECT_EQ(live.counts().missing_frames, lost);
+  EXPECT_EQ(live.counts().gaps, gaps);
+  EXPECT_EQ(live.counts().frames, 1000 - lost);
+  EXPECT_EQ(live.counts().lost_events, 0);
+
+  ASSERT_EQ(static_cast<std::int64_t>(told.size()), gaps);
+  EXPECT_EQ(told[0].label.text(), "gap");
+  EXPECT_EQ(told[0].onset_s, 2.0);
+  double told_frames = 0;
+  for (auto& e : told) told_frames += e.value;
+  EXPECT_EQ(told_frames, static_cast<double>(lost));
+
+  // the same as a recording in which these frames are NaN: later frames and events keep their place
+  holed.streams = {memory_stream("spikes", x, 100.0, 2.0)};
+  expect_same(offline(holed, Scalar::f64, nodes()), out, "after losses");
+}
+
+TEST(LiveRunner, LateAndRepeatedPacketsAreDroppedAndCounted) {
+  const Recording r = recording(100);
+  const auto specs = std::vector{node("scaled", "zscore", {"spikes"})};
+  const Outputs truth = offline(r, Scalar::f64, specs);
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, specs, {.precision = Scalar::f64, .block = 8});
+  Outputs out;
+  live.on_output("scaled", out["scaled"].sink());
+  const Eigen::MatrixXd x = r.streams[0].matrix();
+  const Event e{.onset_s = 2.05, .label = Label::of("go")};
+  constexpr std::int64_t kStart = 1000000;  // a device counts from when it was switched on
+  auto push = [&](std::int64_t first, Index n, std::span<const Event> events = {}) {
+    live.push({.x = ConstFrames(x.data() + 5 * first, Scalar::f64, 5, n, 5), .counter = kStart + first, .events = events});
+  };
+  push(0, 10, {&e, 1});
+  push(0, 10, {&e, 1});   // a duplicate
+  push(2, 5);             // long known
+  push(5, 10, {&e, 1});   // half of it known
+  push(15, 85);
+  EXPECT_EQ(live.counts().late_packets, 2);
+  EXPECT_EQ(live.counts().repeated_frames, 5);
+  EXPECT_EQ(live.counts().lost_events, 2);
+  EXPECT_EQ(live.counts().packets, 3);
+  EXPECT_EQ(live.counts().frames, 100);
+  EXPECT_EQ(live.counts().gaps, 0);
+  EXPECT_EQ(truth.at("scaled").bytes, out["scaled"].bytes);
+  EXPECT_EQ(out["scaled"].events.size(), 1u);
+
+  push(100, 0);                                                            // nothing in it
+  live.push({.x = ConstFrames(x.data(), Scalar::f64, 4, 1, 5), .counter = kStart + 100});  // too few rows
+  live.push({.x = ConstFrames(x.data(), Scalar::f64, 5, 1, 5), .counter = kStart + 100}, 1);
+  live.push({.x = ConstFrames(x.data(), Scalar::f64, 5, 1, 5), .counter = kStart + 100}, -1);
+  push(100 + 60 * 100 + 1, 1);                                             // a minute and a frame ahead
+  for (auto counter : {std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min()})
+    live.push({.x = ConstFrames(x.data(), Scalar::f64, 5, 1, 5), .counter = counter});
+  EXPECT_EQ(live.counts().refused_packets, 7);
+  EXPECT_EQ(live.counts().gaps, 0);
+  push(0, 1, {&e, 1});
+  EXPECT_EQ(live.counts().late_packets, 3);
+  EXPECT_EQ(live.counts().packets, 3);
+}
+
+TEST(LiveRunner, AllocatesNothingInPush) {
+  if (!AllocationCounter::available()) GTEST_SKIP() << "allocations cannot be counted under a sanitizer";
+  const Recording r = recording();
+  for (Scalar precision : {Scalar::f32, Scalar::f64}) {
+    LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(), {.precision = precision, .block = 16, .first_counter = 0});
+    std::int64_t seen = 0, allocations = 0, pushes = 0;
+    live.on_output("cut", [&](const Block& b) { seen += b.x.frames; });
+    live.on_event([&](const Event&) { ++seen; });
+    replay(r, "spikes", {.packet = 40, .random = 3}, [&](const Packet& p) {
+      if (++pushes % 7 == 1) return;  // lost, the first one too
+      if (pushes == 20) {
+        auto other = std::make_shared<Model>(*sample_model("kalman"));
+        other->set("C", 1.1 * other->matrix("C"));
+        live.swap("filtered", other);
+      }
+      AllocationCounter counter;
+      live.push(p);
+      allocations += counter.count();
+    });
+    EXPECT_EQ(allocations, 0) << name_of(precision);
+    EXPECT_GT(seen, 5);
+    EXPECT_EQ(live.counts().swaps, 1);
+  }
+}
+
+TEST(LiveRunner, SwapInMidStreamEqualsTheTruth) {
+  const Recording r = recording();
+  auto other = std::make_shared<Model>(*sample_model("kalman"));
+  other->set("C", 1.3 * other->matrix("C"));
+  const auto specs = std::vector{node("scaled", "zscore", {"spikes"}), node("filtered", "kalman", {"scaled"})};
+  auto with_other = specs;
+  with_other[1].model = other;
+
+  // the truth: the state of the first graph handed to one made with the other model
+  constexpr Index kSwap = 437;
+  const Eigen::MatrixXd x = r.streams[0].matrix();
+  auto block = [&](Index first, Index n) {
+    return Block{.x = ConstFrames(x.data() + 5 * first, Scalar::f64, 5, n, 5), .first_frame = first, .keys = {}, .events = {}};
+  };
+  Graph a(registry(), {{"spikes", r.streams[0].format}}, specs, Scalar::f64, 1000, {});
+  Graph b(registry(), {{"spikes", r.streams[0].format}}, with_other, Scalar::f64, 1000, {});
+  Taken truth, unswapped;
+  a.on_output(a.index_of("filtered"), truth.sink());
+  a.push(0, block(0, kSwap));
+  b.restore_state(a.save_state());
+  b.on_output(b.index_of("filtered"), truth.sink());
+  b.push(0, block(kSwap, 1000 - kSwap));
+
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, specs, {.precision = Scalar::f64, .block = 16});
+  Taken out;
+  std::vector<Event> told;
+  live.on_output("filtered", out.sink());
+  live.on_event([&](const Event& e) { told.push_back(e); });
+  for (Index t = 0; t < 1000; ++t) {
+    // a model may be made ready by another thread
+    if (t == kSwap) std::thread([&] { live.swap("filtered", other); }).join();
+    live.push({.x = block(t, 1).x, .counter = t});
+  }
+  EXPECT_TRUE(out == truth);
+  EXPECT_EQ(live.counts().swaps, 1);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].label.text(), "swap filtered");
+  EXPECT_NEAR(told[0].onset_s, 2.0 + kSwap / 100.0, 1e-12);
+
+  LiveRunner plain(registry(), {{"spikes", r.streams[0].format}}, specs, {.precision = Scalar::f64, .block = 1000});
+  plain.on_output("filtered", unswapped.sink());
+  plain.push({.x = block(0, 1000).x, .counter = 0});
+  EXPECT_FALSE(out == unswapped) << "the other model should matter";
+}
+
+TEST(LiveRunner, ModelsMayBeSwappedWhileItRuns) {
+  const Recording r = recording(100);
+  const Eigen::MatrixXd x = r.streams[0].matrix();
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(), {.precision = Scalar::f64, .block = 16});
+  std::int64_t told = 0;
+  live.on_event([&](const Event&) { ++told; });
+  std::atomic<bool> done = false;
+  std::thread other([&] {
+    for (int i = 0; i < 20; ++i) live.swap(i % 2 ? "filtered" : "linear", sample_model(i % 2 ? "kalman" : "ridge"));
+    done = true;
+  });
+  std::int64_t counter = 0;
+  for (bool last = false; !last; ++counter) {
+    last = done;  // one more packet after the last swap
+    live.push({.x = ConstFrames(x.data() + 5 * (counter % 100), Scalar::f64, 5, 1, 5), .counter = counter});
+  }
+  other.join();
+  EXPECT_GE(live.counts().swaps, 2) << "the last model of each node is always taken";
+  EXPECT_LE(live.counts().swaps, 20);
+  EXPECT_EQ(told, live.counts().swaps);
+  EXPECT_EQ(live.counts().frames, counter);
+}
+
+TEST(LiveRunner, RefusesAWrongSwap) {
+  const Recording r = recording(10);
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(), {.precision = Scalar::f64});
+  auto message = [&](const std::string& name, std::shared_ptr<const Model> model) -> std::string {
+    try {
+      live.swap(name, model);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(message("past", sample_model("ridge")), HasSubstr("a node with a model"));
+  EXPECT_THAT(message("spikes", sample_model("ridge")), HasSubstr("a node with a model"));
+  EXPECT_THAT(message("lineer", sample_model("ridge")), HasSubstr("did you mean 'linear'"));
+  EXPECT_THAT(message("linear", sample_model("kalman")), HasSubstr("ridge"));
+  EXPECT_THAT(message("linear", nullptr), HasSubstr("a fitted model"));
+  EXPECT_EQ(live.counts().swaps, 0);
+}
+
+TEST(LiveRunner, RefusesWhatIsNotCausalRealTimeOrClocked) {
+  const Recording r = recording(10);
+  auto message = [&](std::vector<NodeSpec> specs, LiveOptions o = {}, StreamFormat f = time_format(5, 100.0)) -> std::string {
+    try {
+      LiveRunner live(registry(), {{"spikes", f}}, std::move(specs), o);
+    } catch (const ConfigError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  auto zero_phase = node("smooth", "fir_zero_phase", {"spikes"}, Value::object({{"pass", "low"}, {"high_hz", 10.0}, {"transition_hz", 20.0}}));
+  zero_phase.where = "a.toml:3: smooth";
+  EXPECT_EQ(message({zero_phase}), "a.toml:3: smooth.use = \"fir_zero_phase\": expected a causal stage when live: \"fir\"");
+  EXPECT_THAT(message({node("late", "slow", {"spikes"})}), HasSubstr("late.use = \"slow\": expected a real-time stage"));
+  EXPECT_EQ(message({node("late", "slow", {"spikes"})}, {.require_real_time = false}), "");
+  EXPECT_THAT(message({node("late", "slow", {"spikes"})}, {.require_real_time = false}, item_format({5})),
+              HasSubstr("a stream with a clock"));
+  EXPECT_THAT(message({}, {.max_gap_s = -1}), HasSubstr("max_gap_s = -1"));
+  EXPECT_THAT(message({}, {.max_gap_s = std::nan("")}), HasSubstr("max_gap_s = nan"));
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, {node("scaled", "zscore", {"spikes"})}, {});
+  EXPECT_THROW(live.on_output("scalded", {}), ConfigError);
+  EXPECT_THROW(live.format("scalded"), ConfigError);
+  EXPECT_EQ(live.format("scaled").size(), 5);
+}
+
+TEST(LiveRunner, EachInputHasItsOwnCounter) {
+  const KeyedRandom random(2, "two inputs");
+  Eigen::MatrixXd x(5, 60), y(2, 60);
+  for (Index t = 0; t < 60; ++t) {
+    for (Index i = 0; i < 5; ++i) x(i, t) = random.normal(t, static_cast<std::uint64_t>(i));
+    for (Index i = 0; i < 2; ++i) y(i, t) = random.normal(t, static_cast<std::uint64_t>(10 + i));
+  }
+  auto both = node("both", "lag", {"x", "y"}, Value::object({{"lags", 1}}));
+  LiveRunner live(registry(), {{"x", time_format(5, 100.0)}, {"y", time_format(2, 100.0)}}, {both}, {.precision = Scalar::f64, .block = 4});
+  Taken out;
+  live.on_output("both", out.sink());
+  for (Index t = 0; t < 60; ++t) {
+    if (t != 30) live.push({.x = ConstFrames(x.data() + 5 * t, Scalar::f64, 5, 1, 5), .counter = 100 + t}, 0);
+    live.push({.x = ConstFrames(y.data() + 2 * t, Scalar::f64, 2, 1, 2), .counter = 7000 + t}, 1);
+  }
+  ASSERT_EQ(out.frames, 60);
+  EXPECT_EQ(live.counts().missing_frames, 1);
+  for (Index t = 0; t < 60; ++t) {
+    if (t != 30) EXPECT_EQ(out.value(t, 4, 14), x(4, t));
+    else EXPECT_TRUE(std::isnan(out.value(t, 4, 14)));
+    EXPECT_EQ(out.value(t, 5, 14), y(0, t));
+  }
+}
+
+}  // namespace
+}  // namespace percept
