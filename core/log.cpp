@@ -3,6 +3,9 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <mutex>
+#include <set>
+
 namespace percept::log {
 
 namespace {
@@ -24,7 +27,17 @@ void set_level(Level level) {
 }
 void debug(const std::string& m) { logger().debug("{}", m); }
 void info(const std::string& m) { logger().info("{}", m); }
-void warn(const std::string& m) { logger().warn("{}", m); }
+void warn(const std::string& m) {
+  // a search or a control fits the same stage again and again: what it has to say is said once
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  {
+    std::lock_guard lock(mutex);
+    constexpr std::size_t kRemembered = 1000;
+    if (said.size() < kRemembered && !said.insert(m).second) return;
+  }
+  logger().warn("{}", m);
+}
 void error(const std::string& m) { logger().error("{}", m); }
 
 }  // namespace percept::log

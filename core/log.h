@@ -10,6 +10,7 @@ enum class Level { debug, info, warn, error, off };
 void set_level(Level level);
 void debug(const std::string& message);
 void info(const std::string& message);
+/// The same warning is said once.
 void warn(const std::string& message);
 void error(const std::string& message);
 

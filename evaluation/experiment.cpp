@@ -415,7 +415,8 @@ Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamForm
     if (inside) {
       const double half = 0.5 / lead_.format.rate_hz;
       const double at = s->format.time_of(f);
-      if (at < lead_.format.time_of(inside->first) - half - 1e-9 || at > lead_.format.time_of(inside->second) + half + 1e-9) return -1;
+      // half-open like cut(): a target frame on the border belongs to the later range
+      if (at < lead_.format.time_of(inside->first) - half - 1e-9 || at > lead_.format.time_of(inside->second) + half - 1e-9) return -1;
     }
     return f;
   };
@@ -511,6 +512,8 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
         model = info.make_fitter(node.params, node.where)->fit(*data, context);
       } catch (const ConfigError& e) {
         throw e.key().rfind(node.name, 0) == 0 ? ConfigError(node.where + e.key().substr(node.name.size()), e.value(), e.expected()) : e;
+      } catch (const DataError& e) {
+        throw e.file() == node.name ? DataError(node.where, e.field(), e.expected(), e.found()) : e;
       }
       model.meta["stage"] = node.use;
       model.meta["version"] = info.version;

@@ -353,8 +353,10 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   const auto begun = std::chrono::steady_clock::now();
   const auto& p = request.pipeline;
   if (p.splits.empty()) return run_through(registry, request, begun);
-  for (auto& s : p.scores)
+  for (auto& s : p.scores) {
     for (auto& m : s.metrics) metric_info(m, s.where + ".metrics");
+    if (s.bootstrap > 0 && s.bootstrap < 20) throw ConfigError(s.where + ".bootstrap", fmt::format("{}", s.bootstrap), "0 or at least 20 resamples");
+  }
 
   auto cache = std::make_shared<PrefixCache>();
   auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, request.options, cache);
@@ -375,7 +377,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   for (auto& w : request.recording.warnings()) report["warnings"].push_back(w);
   report["data"] = dataset_value(request.recording);
   report["split"] = split_value;
-  report["scores"] = report["trajectories"] = report["calibration"] = report["models"] = Value::array();
+  for (const char* list : {"scores", "trajectories", "calibration", "models"}) report[list] = Value::array();
   result["calibration"] = Value::table();
   Value searches = Value::array();
 
@@ -414,7 +416,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
       const auto truth = gather(pooled.truth, pooled.tests), decoded = gather(pooled.decoded, pooled.tests);
       const auto starts = segment_starts(pooled.tests);
       BootstrapOptions boot;
-      boot.resamples = spec.bootstrap;
+      if (spec.bootstrap > 0) boot.resamples = spec.bootstrap;  // without, only the calibration has intervals
       boot.seed = p.seed;
       boot.block_frames = static_cast<Index>(std::llround(spec.bootstrap_block_s * std::max(pooled.axis.format.rate_hz, 1.0)));
 
@@ -507,14 +509,16 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
         if (pooled.covariance.rows()) add("covariance", pooled.covariance);
       }
     }
-    for (auto& m : models_value(folds, p.splits[s].name, request.options.counters).as_array()) report["models"].push_back(m);
+    const Value models = models_value(folds, p.splits[s].name, request.options.counters);
+    for (auto& m : models.as_array()) report["models"].push_back(m);
   }
   result["models"] = report["models"];
   if (searches.size()) {
     result["search"] = searches;
     report["search"] = searches.as_array()[0].at("search");
   }
-  result["counters"] = report["counters"] = counters_value(request.options.counters);
+  result["counters"] = counters_value(request.options.counters);
+  report["counters"] = result["counters"];
   result["warnings"] = report["warnings"];
   report["graph"] = describe_graph(registry, p, request.recording, &last_fitted);
   auto origin = provenance(registry, p, request.recording, request.options.threads);

@@ -3,6 +3,7 @@
 #include "decoders/stages.h"
 #include "filters/stages.h"
 #include "preprocessing/stages.h"
+#include "reconstruction/stages.h"
 
 namespace percept {
 
@@ -12,6 +13,7 @@ const Registry& builtin_registry() {
     registry.add(preprocessing_stages());
     registry.add(filters_stages());
     registry.add(decoders_stages());
+    registry.add(reconstruction_stages());
     return registry;
   }();
   return all;

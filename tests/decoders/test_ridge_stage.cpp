@@ -10,7 +10,7 @@ using namespace percept::testing;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const StageInfo& ridge() {
+StageInfo ridge() {
   static const std::vector<StageInfo> table = decoders_stages();
   return stage_row(table, "ridge");
 }

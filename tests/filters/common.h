@@ -81,7 +81,7 @@ struct Textbook {
   }
 };
 
-inline const StageInfo& stage_row(const std::vector<StageInfo>& table, const std::string& name) {
+inline StageInfo stage_row(const std::vector<StageInfo>& table, const std::string& name) {
   for (const StageInfo& i : table)
     if (i.name == name) return i;
   throw Error("no stage " + name);

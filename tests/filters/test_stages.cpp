@@ -9,7 +9,7 @@ using namespace percept::testing;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const StageInfo& row(const std::string& name) {
+StageInfo row(const std::string& name) {
   static const std::vector<StageInfo> table = filters_stages();
   return stage_row(table, name);
 }

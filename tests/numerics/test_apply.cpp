@@ -33,13 +33,13 @@ StreamFormat named(const Names& names, const std::string& part = "x") {
 }
 
 TEST(RowOrder, MatchesByName) {
-  EXPECT_THAT(row_order({"a", "b", "c"}, {"a", "b", "c"}, context()), testing::ElementsAre(0, 1, 2));
-  EXPECT_THAT(row_order({"a", "b", "c"}, {"c", "a", "b"}, context()), testing::ElementsAre(1, 2, 0));
+  EXPECT_THAT(row_order({"a", "b", "c"}, {"a", "b", "c"}, context()), ::testing::ElementsAre(0, 1, 2));
+  EXPECT_THAT(row_order({"a", "b", "c"}, {"c", "a", "b"}, context()), ::testing::ElementsAre(1, 2, 0));
 }
 
 TEST(RowOrder, ByPositionWhereNamesAreMissing) {
-  EXPECT_THAT(row_order({"", ""}, {"c", "a"}, context()), testing::ElementsAre(0, 1));
-  EXPECT_THAT(row_order({"a", "c"}, {"", ""}, context()), testing::ElementsAre(0, 1));
+  EXPECT_THAT(row_order({"", ""}, {"c", "a"}, context()), ::testing::ElementsAre(0, 1));
+  EXPECT_THAT(row_order({"a", "c"}, {"", ""}, context()), ::testing::ElementsAre(0, 1));
 }
 
 TEST(RowOrder, Refuses) {
@@ -111,9 +111,9 @@ TEST(DropMissing, SplitsSegmentsAtTheHoles) {
   EXPECT_EQ(drop_missing(t), 2);
   EXPECT_EQ(t.x, (Eigen::RowVectorXd(6) << 0, 2, 3, 5, 6, 7).finished());
   EXPECT_EQ(t.y, -t.x);
-  EXPECT_THAT(t.keys, testing::ElementsAre(10, 12, 13, 15, 16, 17));
-  EXPECT_THAT(t.groups, testing::ElementsAre(0, 0, 0, 1, 1, 1));
-  EXPECT_THAT(t.segment_starts, testing::ElementsAre(0, 1, 3));
+  EXPECT_THAT(t.keys, ::testing::ElementsAre(10, 12, 13, 15, 16, 17));
+  EXPECT_THAT(t.groups, ::testing::ElementsAre(0, 0, 0, 1, 1, 1));
+  EXPECT_THAT(t.segment_starts, ::testing::ElementsAre(0, 1, 3));
 }
 
 }  // namespace

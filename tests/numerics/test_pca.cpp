@@ -23,7 +23,7 @@ MatrixXd data(Index rows, Index frames) {
   return m;
 }
 
-class PcaShape : public testing::TestWithParam<std::pair<Index, Index>> {};
+class PcaShape : public ::testing::TestWithParam<std::pair<Index, Index>> {};
 
 TEST_P(PcaShape, EqualsTheSingularValues) {
   const auto [rows, frames] = GetParam();
@@ -46,7 +46,7 @@ TEST_P(PcaShape, EqualsTheSingularValues) {
   EXPECT_LE(p.explained().sum(), 1 + 1e-12);
 }
 INSTANTIATE_TEST_SUITE_P(PrimalAndDual, PcaShape,
-                         testing::Values(std::pair<Index, Index>{8, 60}, std::pair<Index, Index>{50, 12}));
+                         ::testing::Values(std::pair<Index, Index>{8, 60}, std::pair<Index, Index>{50, 12}));
 
 TEST(Pca, AllComponentsExplainEverything) { EXPECT_NEAR(fit_pca(data(6, 40), 6, "pca").explained().sum(), 1, 1e-12); }
 

@@ -157,7 +157,7 @@ TEST(InnerFolds, KeepGroupsWhole) {
       }
   EXPECT_EQ(std::set<std::int32_t>(folds.begin(), folds.end()).size(), 3u);
   const auto stretches = inner_folds({}, 10, 5);
-  EXPECT_THAT(stretches, testing::ElementsAre(0, 0, 1, 1, 2, 2, 3, 3, 4, 4));
+  EXPECT_THAT(stretches, ::testing::ElementsAre(0, 0, 1, 1, 2, 2, 3, 3, 4, 4));
 }
 
 }  // namespace
