@@ -107,14 +107,14 @@ PEERS = {"filterpy": (filterpy, 1), "pykalman": (pykalman, 1), "numpy_gain": (nu
 
 def main():
     args = arguments(__doc__)
-    figures, ratios, bars = {}, {}, {}
+    figures, ratios = {}, {}
     for (channels, states), steps in SIZES.items():
         size = f"{channels}x{states}"
         model = Model(channels, states)
         name = f"kalman_step/channels:{channels}/states:{states}/steady:0"
         ours, theirs = [], {peer: [] for peer in PEERS}
         for _ in range(ROUNDS):
-            ours.append(google_benchmark(args.program, "filters", f"^{name}/", THREADS)[name]["median_us"])
+            ours.append(google_benchmark(args.program, "filters", f"^{name}/", THREADS)[name])
             means = {}
             for peer, (make, more) in PEERS.items():
                 step = make(model)
@@ -129,13 +129,17 @@ def main():
             for peer, mean in means.items():
                 if not np.allclose(mean, means["numpy_gain"], rtol=1e-6, atol=1e-9):
                     raise SystemExit(f"{peer} computes something else: {mean}, expected {means['numpy_gain']}")
-        ours = statistics.median(ours)
-        figures[f"{size} percept median_us"] = ours
+        for counter in ("median_us", "p99_us"):
+            figures[f"{size} percept {counter}"] = statistics.median(o[counter] for o in ours)
+        own = figures[f"{size} percept median_us"]
         for peer, us in theirs.items():
             figures[f"{size} {peer} median_us"] = statistics.median(us)
-            ratios[f"{size} {peer} / percept"] = statistics.median(us) / ours
-            bars[f"{size} percept / {peer}"] = (ours / statistics.median(us), 1)
-    show(args.json, figures, ratios, bars)
+            ratios[f"{size} {peer} / percept"] = statistics.median(us) / own
+    dkf = [google_benchmark(args.program, "filters", "^dkf_step/robust/states:4/", THREADS) for _ in range(ROUNDS)]
+    figures["dkf 4 states median_us"] = statistics.median(d["dkf_step/robust/states:4"]["median_us"] for d in dkf)
+    show(args.json, figures, ratios, {"1024x6 percept median_us": (figures["1024x6 percept median_us"], 15),
+                                      "1024x6 percept p99_us": (figures["1024x6 percept p99_us"], 100),
+                                      "dkf 4 states median_us": (figures["dkf 4 states median_us"], 1)})
 
 
 if __name__ == "__main__":

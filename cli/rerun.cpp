@@ -57,6 +57,10 @@ Command rerun_command() {
                 const bool equal = fs::exists(other) && sha256_file(entry.path()) == sha256_file(other);
                 (equal ? same : different).push_back(relative.string());
               }
+              for (auto& entry : fs::recursive_directory_iterator(request.output)) {
+                const auto relative = fs::relative(entry.path(), request.output);
+                if (entry.is_regular_file() && !fs::exists(old / relative)) different.push_back(relative.string());
+              }
               Value result = Value::object({{"identical", same}, {"different", different}, {"output", request.output.string()}});
               if (different.size()) {
                 std::string names;

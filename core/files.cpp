@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/evp.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <vector>
@@ -31,6 +33,20 @@ fs::path beside(const fs::path& p) {
   if (!name.has_filename()) name = name.parent_path();
   return name.parent_path() / fmt::format(".{}.{}.{}.part", name.filename().string(), ::getpid(), n++);
 }
+/// Temporaries of the same target whose process was killed.
+void remove_strays(const fs::path& final_path) {
+  const std::string start = "." + final_path.filename().string() + ".";
+  std::error_code e;
+  for (fs::directory_iterator at(final_path.has_parent_path() ? final_path.parent_path() : fs::path("."), e), end; !e && at != end; at.increment(e)) {
+    const std::string name = at->path().filename().string();
+    if (!name.starts_with(start) || !name.ends_with(".part")) continue;
+    int pid = 0, number = 0, length = 0;
+    const char* rest = name.c_str() + start.size();
+    if (std::sscanf(rest, "%d.%d.part%n", &pid, &number, &length) != 2 || rest[length] != '\0' || pid <= 0) continue;
+    std::error_code ignored;
+    if (::kill(pid, 0) != 0 && errno == ESRCH) fs::remove_all(at->path(), ignored);
+  }
+}
 }  // namespace
 
 AtomicPath::AtomicPath(fs::path final_path) : final_(std::move(final_path)), temporary_(beside(final_)) {
@@ -38,6 +54,7 @@ AtomicPath::AtomicPath(fs::path final_path) : final_(std::move(final_path)), tem
   std::error_code e;
   if (final_.has_parent_path()) fs::create_directories(final_.parent_path(), e);
   if (e) throw DataError(final_.parent_path().string(), "", "a folder that can be written", e.message());
+  remove_strays(final_);
 }
 AtomicPath::~AtomicPath() {
   std::error_code ignored;

@@ -318,7 +318,8 @@ void Graph::load(Slot& slot, int input, const Block& b) noexcept {
     n.pending.add(event);
   }
   n.next_frame = b.first_frame + b.x.frames;
-  n.pending.deliver(n.out.time_of(n.next_frame), e.events);
+  // an empty block may bring a late marker: it waits for the next frame, since nothing runs without one
+  if (b.x.frames) n.pending.deliver(n.out.time_of(n.next_frame), e.events);
 }
 
 Block Graph::view(int index, const Slot& slot) const noexcept {
@@ -464,7 +465,7 @@ void Graph::push(int input, const Block& block) noexcept {
 void Graph::push(std::span<const Block> blocks) noexcept {
   clear(impl_->slot);
   for (std::size_t i = 0; i < blocks.size(); ++i)
-    if (blocks[i].x.frames) load(impl_->slot, static_cast<int>(i), blocks[i]);
+    if (blocks[i].x.frames || !blocks[i].events.empty()) load(impl_->slot, static_cast<int>(i), blocks[i]);
   for (int i = 0; i < static_cast<int>(impl_->nodes.size()); ++i) {
     if (i >= static_cast<int>(impl_->inputs)) run_node(i, impl_->slot);
     deliver(i, impl_->slot);

@@ -79,42 +79,63 @@ void Join::take(std::size_t i, ConstFrames x, std::span<const std::int64_t> keys
   const Index n = x.frames - first;
   // only a branch that waits for a whole recording gets here
   if (r.count + n > r.capacity) r.grow(std::max(r.count + n, 2 * r.capacity));
-  for (Index k = 0; k < n; ++k) {
-    const Index at = (r.head + r.count + k) % r.capacity;
-    const auto source = x.slice(first + k, 1);
-    std::memcpy(r.data.data() + at * r.bytes_per_frame, source.data, static_cast<std::size_t>(r.bytes_per_frame));
-    if (!keys.empty()) r.keys[static_cast<std::size_t>(at)] = keys[static_cast<std::size_t>(first + k)];
+  for (Index k = 0; k < n;) {
+    Index at = r.head + r.count + k;
+    if (at >= r.capacity) at -= r.capacity;
+    const Index piece = std::min(n - k, r.capacity - at);
+    copy_frames(x.slice(first + k, piece), MutableFrames(r.data.data() + at * r.bytes_per_frame, scalar_, r.rows, piece, r.rows));
+    if (!keys.empty()) std::copy_n(keys.begin() + first + k, piece, r.keys.begin() + at);
+    k += piece;
   }
   r.count += n;
 }
 
+void Join::Ring::drop(Index n) {
+  head += n;
+  if (head >= capacity) head -= capacity;
+  count -= n;
+  if (count == 0) head = 0;  // stays in the part that is in the cache
+}
+
+void Join::Ring::move_to(MutableFrames out) {
+  for (Index k = 0; k < out.frames;) {
+    const Index piece = std::min(out.frames - k, capacity - head);
+    copy_frames(ConstFrames(data.data() + head * bytes_per_frame, out.scalar, rows, piece, rows), out.slice(k, piece));
+    drop(piece);
+    k += piece;
+  }
+}
+
 Index Join::give(MutableFrames out, std::int64_t* keys) {
-  auto drop = [&](Ring& r) {
-    r.head = (r.head + 1) % r.capacity;
-    --r.count;
+  const auto held = [&] {
+    return std::min_element(rings_.begin(), rings_.end(), [](auto& a, auto& b) { return a.count < b.count; })->count;
   };
-  Index given = 0;
-  while (given < out.frames && std::all_of(rings_.begin(), rings_.end(), [](auto& r) { return r.count > 0; })) {
-    if (axis_ == Axis::item) {
-      std::int64_t largest = rings_[0].keys[static_cast<std::size_t>(rings_[0].head)];
-      for (auto& r : rings_) largest = std::max(largest, r.keys[static_cast<std::size_t>(r.head)]);
-      bool level = true;
-      for (auto& r : rings_)
-        if (r.keys[static_cast<std::size_t>(r.head)] < largest) {
-          drop(r);  // keys rise, so no partner will come
-          ++dropped_;
-          level = false;
-        }
-      if (!level) continue;
-      keys[given] = largest;
-    }
-    auto* to = static_cast<std::byte*>(out.slice(given, 1).data);
+  const auto move = [&](MutableFrames to) {
+    Index row = 0;
     for (auto& r : rings_) {
-      std::memcpy(to, r.data.data() + r.head * r.bytes_per_frame, static_cast<std::size_t>(r.bytes_per_frame));
-      to += r.bytes_per_frame;
-      drop(r);
+      r.move_to(to.part(row, r.rows));
+      row += r.rows;
     }
-    ++given;
+  };
+  if (axis_ == Axis::time) {
+    const Index n = std::min(out.frames, held());
+    move(out.slice(0, n));
+    return n;
+  }
+  Index given = 0;
+  while (given < out.frames && held() > 0) {
+    std::int64_t largest = rings_[0].keys[static_cast<std::size_t>(rings_[0].head)];
+    for (auto& r : rings_) largest = std::max(largest, r.keys[static_cast<std::size_t>(r.head)]);
+    bool level = true;
+    for (auto& r : rings_)
+      if (r.keys[static_cast<std::size_t>(r.head)] < largest) {
+        r.drop(1);  // keys rise, so no partner will come
+        ++dropped_;
+        level = false;
+      }
+    if (!level) continue;
+    keys[given] = largest;
+    move(out.slice(given++, 1));
   }
   return given;
 }
@@ -161,7 +182,8 @@ void Join::restore(std::span<const std::byte>& in) {
     const auto count = get<Index>(in);
     r.head = 0;
     r.count = 0;
-    if (count < 0 || count > static_cast<Index>(in.size())) throw Error("state of a join has an impossible size");
+    const auto held = static_cast<Index>(in.size()) / (static_cast<Index>(sizeof(std::int64_t)) + r.bytes_per_frame);
+    if (count < 0 || count > held) throw Error("state of a join has an impossible size");
     if (count > r.capacity) r.grow(count);
     for (Index k = 0; k < count; ++k) {
       r.keys[static_cast<std::size_t>(k)] = get<std::int64_t>(in);

@@ -34,6 +34,8 @@ class Join {
     std::vector<std::byte> data;
     std::vector<std::int64_t> keys;
     void grow(Index n);
+    void drop(Index n);
+    void move_to(MutableFrames out);         ///< the oldest out.frames frames, which it holds
   };
   std::vector<Ring> rings_;
   Axis axis_ = Axis::time;

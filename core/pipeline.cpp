@@ -80,6 +80,18 @@ double number(const Value& v, const std::string& where) {
   return v.as_number();
 }
 
+/// Refuses a value of another type or out of range here, before any data are read.
+void check_parameter(const Value& v, const ParamInfo& info, const std::string& where) {
+  auto as = [&](auto value) { detail::read_value(v, value, info, where); };
+  if (info.type == "boolean") as(bool{});
+  else if (info.type == "integer") as(std::int64_t{});
+  else if (info.type == "number") as(double{});
+  else if (info.type == "string") as(std::string{});
+  else if (info.type == "integers") as(std::vector<std::int64_t>{});
+  else if (info.type == "numbers") as(std::vector<double>{});
+  else as(std::vector<std::string>{});
+}
+
 TargetSpec read_target(const Value& v, const std::string& where) {
   if (v.is_string()) return {v.as_string(), 0};
   refuse_unknown_keys(v, {"from", "lag_s"}, where);
@@ -139,6 +151,8 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
       s.node.params.as_table().emplace_back(key, v);
   std::vector<std::string> known;
   for (auto& p : info.params) known.push_back(p.key);
+  for (auto& p : info.params)
+    if (auto* v = s.node.params.find(p.key)) check_parameter(*v, p, s.node.where);
   for (auto& [key, v] : s.node.params.as_table())
     if (std::find(known.begin(), known.end(), key) == known.end()) {
       auto all = known;

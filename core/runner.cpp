@@ -7,6 +7,7 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <exception>
 #include <set>
@@ -237,23 +238,25 @@ std::map<std::string, StreamFormat> run_streaming(const Registry& registry, cons
 
   Graph graph(registry, inputs, nodes, options.precision, options.block, context_of(options));
   std::map<std::string, StreamFormat> formats;
-  std::exception_ptr failure;
+  std::exception_ptr failure;                // of the last filter; the first one only looks at the flag
+  std::atomic<bool> failed{false};
   for (auto& [name, sink] : sinks) {
     const int i = graph.index_of(name);
     if (i < 0) throw ConfigError(name, "", "a node or stream to take frames from");
     formats[name] = graph.format(i);
-    graph.on_output(i, [&failure, s = sink](const Block& b) {
-      if (failure) return;
+    graph.on_output(i, [&failure, &failed, s = sink](const Block& b) {
+      if (failed) return;
       try {
         s(b);
       } catch (...) {
         failure = std::current_exception();
+        failed = true;
       }
     });
   }
   Steps steps(std::move(readers), options.block);
   const int total = static_cast<int>(graph.names().size()), first_node = static_cast<int>(graph.input_count());
-  auto stop = [&] { return steps.done() || failure || (options.cancelled && options.cancelled()); };
+  auto stop = [&] { return steps.done() || failed || (options.cancelled && options.cancelled()); };
 
   if (options.threads <= 1 || graph.node_count() == 0) {
     Slot slot = graph.make_slot();

@@ -77,6 +77,11 @@ StreamFormat item_format(std::vector<Index> shape, Scalar scalar, const std::str
 namespace {
 template <class A, class B>
 void copy_as(FrameSpan<const A> from, FrameSpan<B> to) {
+  if constexpr (std::is_same_v<A, B>)
+    if (from.stride == from.rows && to.stride == to.rows) {
+      if (from.frames) std::memcpy(to.data, from.data, static_cast<std::size_t>(from.rows * from.frames) * sizeof(A));
+      return;
+    }
   for (Index k = 0; k < from.frames; ++k) {
     const A* a = from.frame(k);
     B* b = to.frame(k);

@@ -27,6 +27,8 @@ Budget& budget() {
   static Budget b;
   return b;
 }
+// OpenBLAS would take every core by itself: a program that never sets a budget gets one kernel thread too
+[[maybe_unused]] const bool kOneKernelThread = (openblas_set_num_threads(1), true);
 }  // namespace
 
 void set_thread_budget(int n) {

@@ -1,0 +1,203 @@
+/// The program from outside: what it prints, where, and with which exit code.
+#include "tests/cli/program.h"
+
+namespace percept::cli_test {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+class Commands : public ::testing::Test {
+ protected:
+  Result run(const std::vector<std::string>& words) const { return percept(folder_, words); }
+  /// base.toml into the folder `name`.
+  Value run_base(const std::string& name) const {
+    const Result r = run({"run", "base.toml", "-o", name, "--json"});
+    EXPECT_EQ(r.code, 0) << r.error;
+    return r.json();
+  }
+  std::size_t entries() const { return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator{})); }
+
+  const fs::path folder_ = workbench();
+};
+
+TEST_F(Commands, HelpStagesAndVersionAnswer) {
+  const Result help = run({"--help"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_THAT(help.out, AllOf(HasSubstr("percept run examples/flint_kalman.toml"), HasSubstr("Exit codes: 0 ok, 2 wrong usage, 3 bad input, 4 the run failed, 130 interrupted")));
+  EXPECT_THAT(help.error, IsEmpty());
+  for (const char* command : {"run", "fit", "report", "rerun", "info", "check", "stages", "data", "completion", "docs"}) {
+    EXPECT_THAT(help.out, HasSubstr("\n  " + std::string(command) + " ")) << command;
+    const Result one = run({command, "--help"});
+    EXPECT_EQ(one.code, 0) << command;
+    EXPECT_THAT(one.out, HasSubstr(std::string("Usage: percept ") + command));
+  }
+  const Result stages = run({"stages"});
+  EXPECT_EQ(stages.code, 0);
+  EXPECT_THAT(stages.out, AllOf(HasSubstr("kalman"), HasSubstr("ridge"), HasSubstr("fir")));
+  EXPECT_THAT(run({"stages", "kalman"}).out, AllOf(HasSubstr("regularisation"), HasSubstr("Wu")));
+  EXPECT_THAT(run({"--version"}).out, StartsWith("percept 0."));
+  EXPECT_EQ(run({"--version"}).code, 0);
+}
+
+TEST_F(Commands, JsonIsOneObjectAndNothingElse) {
+  run_base("run");
+  const std::vector<std::vector<std::string>> all{{"run", "base.toml"},
+                                                  {"run", "base.toml", "--dry-run"},
+                                                  {"fit", "base.toml"},
+                                                  {"report", "run"},
+                                                  {"rerun", "run"},
+                                                  {"info", "x.csv"},
+                                                  {"check", "base.toml", "x.csv"},
+                                                  {"stages"},
+                                                  {"stages", "dkf"},
+                                                  {"data", "list"},
+                                                  {"completion", "bash"},
+                                                  {"docs"}};
+  for (auto words : all) {
+    words.emplace_back("--json");
+    SCOPED_TRACE(words[0]);
+    const Result r = run(words);
+    EXPECT_EQ(r.code, 0) << r.error;
+    EXPECT_GT(r.json().size(), 0u);
+  }
+  // also where it fails: the message is in the object, and on standard error for those who only look there
+  for (const auto& words : std::vector<std::vector<std::string>>{{"run", "none.toml", "--json"}, {"info", "none.csv", "--json"}, {"run", "--json"}, {"data", "path", "none", "--json"}}) {
+    const Result r = run(words);
+    const Value v = r.json();
+    EXPECT_EQ(v.at("exit").as_integer(), r.code);
+    EXPECT_NE(r.code, 0);
+    EXPECT_EQ(r.error, "error: " + v.at("error").as_string() + "\n");
+  }
+}
+
+TEST_F(Commands, RunPrintsWhatItPromises) {
+  const Value v = run_base("out/put");
+  for (const char* key : {"scores", "controls", "split", "intervals", "seconds", "peak_rss_bytes", "output"}) EXPECT_TRUE(v.contains(key)) << key;
+  EXPECT_LT(v.at("scores").at("nrmse").as_number(), 0.5);
+  EXPECT_GT(v.at("controls").at("shuffled").at("nrmse").as_number(), 0.8);
+  EXPECT_EQ(v.at("split").as_array().at(0).at("folds").as_array().at(0).at("test_frames").as_integer(), 50);
+  EXPECT_GT(v.at("seconds").as_number(), 0);
+  EXPECT_GT(v.at("peak_rss_bytes").as_integer(), 1'000'000);
+  EXPECT_EQ(v.at("output").as_string(), "out/put");
+  for (const char* file : {"result.json", "provenance.json", "config.toml", "report.html", "predictions.percept", "run.json"})
+    EXPECT_TRUE(fs::is_regular_file(folder_ / "out/put" / file)) << file;
+  const Result text = run({"run", "base.toml"});
+  EXPECT_THAT(text.out, AllOf(HasSubstr("nrmse"), HasSubstr("shuffled"), HasSubstr("runs/base/report.html")));
+  EXPECT_TRUE(fs::exists(folder_ / "runs/base/report.html"));
+}
+
+TEST_F(Commands, ValuesAreChangedFromTheCommandLine) {
+  const Result r = run({"run", "base.toml", "--set", "kalman.noise=diagonal", "--set", "run.seed=5", "--set", "official.gap_s=1", "--threads", "1", "-o", "set", "--json"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_EQ(r.json().at("split").as_array().at(0).at("folds").as_array().at(0).at("train_frames").as_integer(), 140);
+  EXPECT_THAT(read_file(folder_ / "set/config.toml"), AllOf(HasSubstr("diagonal"), HasSubstr("seed = 5")));
+  const Result typo = run({"run", "base.toml", "--set", "kalmn.noise=diagonal"});
+  EXPECT_EQ(typo.code, 2);
+  EXPECT_THAT(typo.error, HasSubstr("did you mean 'kalman'"));
+}
+
+TEST_F(Commands, ExitCodes) {
+  EXPECT_EQ(run({}).code, 2);
+  EXPECT_EQ(run({"rum"}).code, 2);
+  EXPECT_EQ(run({"run"}).code, 2);
+  EXPECT_EQ(run({"run", "base.toml", "--nonsense"}).code, 2);
+  EXPECT_EQ(run({"run", "base.toml", "--threads", "0"}).code, 2);
+  EXPECT_EQ(run({"run", "none.toml"}).code, 3);
+  EXPECT_EQ(run({"stages", "kalmann"}).code, 3);
+  EXPECT_EQ(run({"data", "path", "none"}).code, 3);
+  write(folder_ / "stale.md", "old\n");
+  EXPECT_EQ(run({"docs", "--check", "stale.md"}).code, 4);
+}
+
+TEST_F(Commands, RerunIsIdenticalAndSaysSo) {
+  run_base("run");
+  Result r = run({"rerun", "run"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_THAT(r.out, AllOf(HasSubstr("are the same, byte for byte"), HasSubstr("run.rerun")));
+  r = run({"rerun", "run", "-o", "again", "--json"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_GE(r.json().at("identical").size(), 8u);
+  EXPECT_EQ(r.json().at("different").size(), 0u);
+  EXPECT_EQ(read_file(folder_ / "run/result.json"), read_file(folder_ / "again/result.json"));
+}
+
+TEST_F(Commands, RerunOfATamperedFolderFails) {
+  run_base("run");
+  const std::string result = read_file(folder_ / "run/result.json");
+  write(folder_ / "run/result.json", result + "\n");
+  Result r = run({"rerun", "run"});
+  EXPECT_EQ(r.code, 4);
+  EXPECT_THAT(r.error, AllOf(HasSubstr("1 of "), HasSubstr("differ from the first run: result.json")));
+  fs::remove(folder_ / "run/result.json");
+  r = run({"rerun", "run"});
+  EXPECT_EQ(r.code, 4);
+  EXPECT_THAT(r.error, HasSubstr("result.json"));
+  write(folder_ / "run/result.json", result);
+  // other input is no reason to compare
+  std::ofstream(folder_ / "x.csv", std::ios::app) << "1,2,3,4\n";
+  std::ofstream(folder_ / "z.csv", std::ios::app) << "1,2\n";
+  r = run({"rerun", "run"});
+  EXPECT_EQ(r.code, 3);
+  EXPECT_THAT(r.error, AllOf(HasSubstr("run: inputs: expected the same bytes as then"), HasSubstr("x.csv")));
+  r = run({"rerun", "."});
+  EXPECT_EQ(r.code, 3);
+  EXPECT_THAT(r.error, HasSubstr("provenance.json: expected a folder that percept run wrote"));
+}
+
+TEST_F(Commands, ReportOfTwoRunsStandsSideBySide) {
+  run_base("first");
+  ASSERT_EQ(run({"run", "base.toml", "--set", "kalman.noise=diagonal", "-o", "second"}).code, 0);
+  const Result r = run({"report", "first", "second", "-o", "both.html"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  const std::string page = read_file(folder_ / "both.html");
+  EXPECT_THAT(page, AllOf(HasSubstr("<html"), HasSubstr("first"), HasSubstr("second")));
+  EXPECT_EQ(run({"report", "first"}).code, 0);
+  const Result none = run({"report", "nowhere"});
+  EXPECT_EQ(none.code, 3);
+  EXPECT_THAT(none.error, HasSubstr("nowhere: report.json: expected a folder that percept run wrote"));
+}
+
+TEST_F(Commands, ModelsAreFittedOnceAndUsedAgain) {
+  Result r = run({"fit", "base.toml", "-o", "models", "--json"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_EQ(r.json().at("models").as_array().at(0).at("frames").as_integer(), 150);
+  const double scored = run_base("fitted").at("scores").at("nrmse").as_number();
+  r = run({"run", "base.toml", "--set", "kalman.model=models/kalman", "-o", "loaded", "--json"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_EQ(r.json().at("scores").at("nrmse").as_number(), scored);
+  EXPECT_THAT(run({"info", "models/kalman"}).out, AllOf(HasSubstr("model"), HasSubstr("Gamma")));
+  EXPECT_EQ(run({"check", "models/kalman"}).code, 0);
+}
+
+TEST_F(Commands, DryRunWritesNothing) {
+  const auto before = entries();
+  const Result r = run({"run", "base.toml", "--dry-run"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_THAT(r.out, AllOf(HasSubstr("latency"), HasSubstr("kalman")));
+  EXPECT_EQ(entries(), before);
+}
+
+TEST_F(Commands, CompletionScriptsParse) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const Result r = run({"completion", shell});
+    EXPECT_EQ(r.code, 0);
+    EXPECT_THAT(r.out, AllOf(HasSubstr("percept"), HasSubstr("rerun"), HasSubstr("kalman")));
+    const auto file = folder_ / (std::string("completion.") + shell);
+    write(file, r.out);
+    // bash is everywhere; the others are asked where they are installed
+    const std::string check = std::string(shell) == "bash" ? "bash -n " : "! command -v " + std::string(shell) + " >/dev/null || " + shell + " -n ";
+    EXPECT_EQ(std::system((check + quoted(file.string())).c_str()), 0) << shell;
+  }
+  // and it completes
+  const auto script = folder_ / "try.sh";
+  write(script, "source completion.bash\nCOMP_WORDS=(percept re)\nCOMP_CWORD=1\n$(complete -p percept | sed 's/.*-F \\([^ ]*\\).*/\\1/')\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n");
+  EXPECT_EQ(std::system(("cd " + quoted(folder_.string()) + " && bash try.sh > completed").c_str()), 0);
+  EXPECT_THAT(read_file(folder_ / "completed"), AllOf(HasSubstr("report"), HasSubstr("rerun"), ::testing::Not(HasSubstr("stages"))));
+  EXPECT_EQ(run({"completion", "tcsh"}).code, 2);
+}
+
+}  // namespace
+}  // namespace percept::cli_test

@@ -1,0 +1,74 @@
+// Every file of examples/ runs as a user would run it; known scores are those of the published filters
+// (bci/reference/metrics.csv and the contdata95 predictions of the same folder).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+
+#include "data/fetch.h"
+#include "data/loaders.h"
+#include "evaluation/run.h"
+#include "percept/registry.h"
+#include "tests/support/data.h"
+
+namespace percept {
+namespace {
+
+struct Known {
+  std::string score;                         ///< path in the result's scores; "r2.0" is the first output
+  double value, tolerance;
+};
+const std::map<std::string, std::vector<Known>> kKnown{
+    {"flint_kalman", {{"nrmse", .764682520, 1e-6}, {"maae", .888220871, 1e-6}, {"r2.0", .547920289, 1e-6}, {"r2.1", .289075307, 1e-6}}},
+    {"flint_dkf_linear",
+     {{"dkf.nrmse", .764633115677, 1e-6}, {"dkf.maae", .888209542257, 1e-6}, {"robust.nrmse", .742891768922, 1e-6}, {"map.nrmse", .744732302891, 1e-6}}},
+    {"contdata95_kalman", {{"r2.0", .644786, 2e-5}, {"r2.1", .642723, 2e-5}, {"r2.2", .446265, 2e-5}, {"r2.3", .491655, 2e-5}}},
+    // no published number: what the truth allows is bounded from below by the score of a decoder that works
+    {"simulated_reach", {{"dkf.mean_r", .85, .05}}},
+};
+
+class Example : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(Example, RunsAndScores) {
+  const auto file = testing::source_folder() / "examples" / (GetParam() + ".toml");
+  evaluation::RunRequest request;
+  request.pipeline = read_pipeline(file, builtin_registry());
+  try {
+    request.recording = data::load_input(request.pipeline.input, file.parent_path());
+  } catch (const data::Unavailable& e) {
+    if (testing::in_ci()) FAIL() << e.what();
+    GTEST_SKIP() << e.what();
+  }
+  Counters counters;
+  request.options.counters = &counters;
+  request.output = testing::temporary_folder() / "run";
+  const auto outcome = evaluation::run_pipeline(builtin_registry(), request);
+  for (const char* name : {"result.json", "provenance.json", "report.html", "predictions.percept"})
+    EXPECT_TRUE(std::filesystem::exists(request.output / name)) << name;
+  ASSERT_TRUE(kKnown.contains(GetParam())) << "an example without a known score";
+  for (auto& known : kKnown.at(GetParam())) {
+    std::string path = known.score;
+    Index output = -1;
+    if (const auto dot = path.rfind('.'); dot != std::string::npos && std::isdigit(static_cast<unsigned char>(path.back()))) {
+      output = std::stol(path.substr(dot + 1));
+      path = path.substr(0, dot);
+    }
+    const Value* v = outcome.result.at("scores").find_path(path);
+    ASSERT_NE(v, nullptr) << path;
+    const double got = output < 0 ? v->as_number() : v->as_array().at(static_cast<std::size_t>(output)).as_number();
+    EXPECT_NEAR(got, known.value, known.tolerance) << known.score;
+  }
+}
+
+std::vector<std::string> examples() {
+  std::vector<std::string> names;
+  for (auto& f : std::filesystem::directory_iterator(testing::source_folder() / "examples"))
+    if (f.path().extension() == ".toml") names.push_back(f.path().stem().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+INSTANTIATE_TEST_SUITE_P(Files, Example, ::testing::ValuesIn(examples()), [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace percept
