@@ -17,6 +17,7 @@ StreamFormat Join::prepare(const std::vector<StreamFormat>& in, const std::vecto
   StreamFormat out = in[0];
   out.parts.clear();
   double start = in[0].start_s;
+  std::size_t latest = 0;
   for (std::size_t i = 0; i < in.size(); ++i) {
     if (in[i].axis != axis_)
       throw ConfigError(where + ".from", "", fmt::format("inputs of one axis, but '{}' carries {} and '{}' {}", names[0],
@@ -24,7 +25,10 @@ StreamFormat Join::prepare(const std::vector<StreamFormat>& in, const std::vecto
     if (axis_ == Axis::time && std::abs(in[i].rate_hz - in[0].rate_hz) > 1e-9 * in[0].rate_hz)
       throw ConfigError(where + ".from", "", fmt::format("inputs of one rate, but '{}' has {} Hz and '{}' {} Hz", names[0],
                                                          in[0].rate_hz, names[i], in[i].rate_hz));
-    start = std::max(start, in[i].start_s);
+    if (in[i].start_s > start) {
+      start = in[i].start_s;
+      latest = i;
+    }
     out.max_frames = std::max(out.max_frames, in[i].max_frames);
     for (auto p : in[i].parts) {
       const auto same = [&](const Part& q) { return q.name == p.name; };
@@ -45,7 +49,7 @@ StreamFormat Join::prepare(const std::vector<StreamFormat>& in, const std::vecto
       r.skip = std::llround(frames);
       if (!nearest && std::abs(frames - static_cast<double>(r.skip)) > 1e-6)
         throw ConfigError(where + ".from", "", fmt::format("inputs on one clock, but '{}' is {:.6g} s off the frames of '{}' (align = \"nearest\" allows it)",
-                                                           names[i], (frames - std::floor(frames)) / in[i].rate_hz, names[0]));
+                                                           names[i], (frames - std::floor(frames)) / in[i].rate_hz, names[latest]));
       for (auto& other : in) wait = std::max<Index>(wait, std::llround(std::abs(in[i].start_s - other.start_s) * in[i].rate_hz));
     }
     r.to_skip = r.skip;

@@ -195,7 +195,8 @@ void apply_overrides(Value& config, const std::vector<std::string>& overrides) {
     if (equals == std::string::npos || dot == std::string::npos || dot > equals)
       throw UsageError(fmt::format("--set {}: expected NODE.key=value or SECTION.key=value", o));
     const std::string head = o.substr(0, dot), key = o.substr(dot + 1, equals - dot - 1);
-    const Value value = parse_toml_value(o.substr(equals + 1));
+    Value value = parse_toml_value(o.substr(equals + 1));
+    value.line = 0;  // it stands in no file
     if (head == "input" || head == "run" || head == "output" || head == "search") {
       config[head].set_path(key, value);
       continue;
@@ -207,7 +208,8 @@ void apply_overrides(Value& config, const std::vector<std::string>& overrides) {
       if (!items || !items->is_array()) continue;
       for (auto& item : items->as_array()) {
         if (!item.is_table()) continue;
-        const std::string name = item.get("name", item.get("use", ""));
+        const std::string unnamed = list == std::string_view("split") ? "official" : item.get("use", "");
+        const std::string name = item.get("name", unnamed);
         names.push_back(name);
         if (name != head) continue;
         item.set_path(key, value);

@@ -333,7 +333,7 @@ RunOutcome run_through(const Registry& registry, const RunRequest& request, std:
     store.commit();
   }
   RunOutcome outcome;
-  outcome.result = Value::object({{"output", Value::object({{"node", last}, {"frames", frames}, {"format", format.describe()}})},
+  outcome.result = Value::object({{"stored", Value::object({{"node", last}, {"frames", frames}, {"format", format.describe()}})},
                                   {"counters", counters_value(request.options.counters)}});
   Value warnings = Value::array();
   for (auto& w : request.recording.warnings()) warnings.push_back(w);

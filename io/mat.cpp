@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 #include <matio.h>
 
-#include <cstring>
 #include <limits>
 #include <memory>
 
@@ -12,6 +11,7 @@
 #include "io/hdf5.h"
 #include "io/hdf5_handle.h"
 #include "io/input_file.h"
+#include "io/mat_layout.h"
 
 namespace percept::io {
 namespace fs = std::filesystem;
@@ -52,24 +52,6 @@ std::size_t number_bytes(matio_classes c) {
   }
 }
 
-/// Version 5 is a row of elements, each with its length: matio takes a broken one for the end of the file.
-void check_elements(const InputFile& input, bool swapped) {
-  for (std::uint64_t at = 128; at < input.bytes();) {
-    std::uint32_t tag[2] = {};
-    if (input.bytes() - at >= sizeof tag) input.read(at, tag, sizeof tag);
-    if (swapped)
-      for (auto& t : tag) t = __builtin_bswap32(t);
-    const std::string field = fmt::format("byte {}", at);
-    if (tag[0] != MAT_T_MATRIX && tag[0] != MAT_T_COMPRESSED)
-      throw DataError(input.path().string(), field, "a variable", "something else (truncated?)");
-    at += sizeof tag;
-    if (tag[1] > input.bytes() - at)
-      throw DataError(input.path().string(), field, fmt::format("a variable of {} bytes", tag[1]),
-                      fmt::format("{} before the end of the file (truncated?)", input.bytes() - at));
-    at += tag[1];
-  }
-}
-
 struct VarFree {
   void operator()(matvar_t* v) const { Mat_VarFree(v); }
 };
@@ -88,7 +70,7 @@ class MatFile {
     if (!order || (version != 0x0100 && version != 0x0200))
       throw DataError(file.string(), "", "a MATLAB file of version 5 or 7.3", input.bytes() < 128 ? "a shorter file" : "another kind of file");
     bytes_ = input.bytes();
-    if (version == 0x0100) check_elements(input, end[2] == 'M');
+    if (version == 0x0100) check_mat5_layout(input, end[2] == 'M');
     Mat_LogInitFunc("percept", [](int, char*) {});
     mat_ = Mat_Open(file.c_str(), MAT_ACC_RDONLY);
     if (!mat_) throw DataError(file.string(), "", "a MATLAB file that matio can open", "one that it cannot");

@@ -134,7 +134,7 @@ INSTANTIATE_TEST_SUITE_P(
                    write(f / "x.npy", replaced(read_file(f / "x.npy"), "'<f8'", "'|O8'"));
                    use_file(f, "x.npy");
                  },
-                 {"x.npy: ", "O"}},
+                 {"x.npy: header: expected descr: numbers", "found objects"}},
         BadInput{"TextInAMat",
                  [](auto& f) {
                    std::size_t shape[2] = {1, 3};
@@ -200,7 +200,7 @@ INSTANTIATE_TEST_SUITE_P(
                  {"base.toml: kalman: target 'kinematics[0]': expected values that vary over the training frames, found the constant 1"}},
         BadInput{"FewerRowsThanChannels", [](auto& f) { edit(f, {{"[0, 149]", "[0, 3]"}}); }, {"base.toml: kalman: training frames: expected at least 7 for 4 channels and 2 outputs", "found 4"}},
         BadInput{"FewerRowsThanFeatures",
-                 [](auto& f) { edit(f, {{"\"kalman\"", "\"ridge\"\nalpha = [0.0]"}, {"[0, 149]", "[0, 2]"}}); },
+                 [](auto& f) { edit(f, {{"\"kalman\"", "\"ridge\"\nalpha = [0.0]\nintercept = false"}, {"[0, 149]", "[0, 2]"}}); },
                  {"base.toml: ridge: training frames: expected at least as many as there are features", "found 3"}},
         BadInput{"OverlappingSplit", [](auto& f) { edit(f, {{"[150, 199]", "[140, 199]"}}); }, {"base.toml: split official.test_rows = 140..199: expected no row in common with train_rows (0..149), found 140..149"}},
         BadInput{"RowsPastTheEnd", [](auto& f) { edit(f, {{"[150, 199]", "[150, 200]"}}); }, {"base.toml: split official.test_rows = [150, 200]: expected rows inside 0..199"}},

@@ -143,7 +143,7 @@ TEST(StreamFormat, TimesPartsAndNames) {
   EXPECT_EQ(f.part_offset("covariance"), 2);
   EXPECT_EQ(f.part_offset("none"), -1);
   EXPECT_EQ(f.nearest_frame(f.time_of(1234)), 1234);
-  EXPECT_EQ(f.nearest_frame(-0.41), -3);
+  EXPECT_EQ(f.nearest_frame(-0.413), -3);
   EXPECT_EQ(f.describe(), "mean {2} + covariance {2, 2} x f32 at 250 Hz");
   EXPECT_EQ(item_format({3, 4}).describe(), "{3, 4} x f64, items");
   EXPECT_EQ(f.row_names()[5], "covariance[3]");

@@ -35,7 +35,7 @@ std::string file_of(const std::string& header, std::size_t data) {
   std::memcpy(s.data(), &n, 8);
   return s + header + std::string(data, '\1');
 }
-std::string refusal(const std::string& file) {
+std::string file_refusal(const std::string& file) {
   return message_of<DataError>([&] { parse_safetensors(bytes_of_text(file), "w.safetensors"); });
 }
 std::string entry(const std::string& shape, const std::string& offsets, const std::string& type = "F64") {
@@ -78,27 +78,27 @@ TEST(Safetensors, EveryTruncationIsRefused) {
 }
 
 TEST(Safetensors, SizesThatLieAreRefusedByName) {
-  EXPECT_EQ(refusal("abc"), "w.safetensors: header: expected at least 8 bytes, found 3 bytes");
-  EXPECT_EQ(refusal(std::string(8, '\xff')),
+  EXPECT_EQ(file_refusal("abc"), "w.safetensors: header: expected at least 8 bytes, found 3 bytes");
+  EXPECT_EQ(file_refusal(std::string(8, '\xff')),
             "w.safetensors: header: expected a length of at most 0 bytes, found 18446744073709551615");
-  EXPECT_EQ(refusal(file_of("[]", 0)), "w.safetensors: header: expected a JSON object, found array");
-  EXPECT_THAT(refusal(file_of("{nonsense", 0)), HasSubstr("w.safetensors: header: byte"));
-  EXPECT_EQ(refusal(file_of(entry("[2]", "[0,24]"), 16)),
+  EXPECT_EQ(file_refusal(file_of("[]", 0)), "w.safetensors: header: expected a JSON object, found array");
+  EXPECT_THAT(file_refusal(file_of("{nonsense", 0)), HasSubstr("w.safetensors: header: byte"));
+  EXPECT_EQ(file_refusal(file_of(entry("[2]", "[0,24]"), 16)),
             "w.safetensors: a.data_offsets: expected 16 bytes inside the 16 of the file, found [0,24]");
-  EXPECT_EQ(refusal(file_of(entry("[2]", "[8,24]"), 16)),
+  EXPECT_EQ(file_refusal(file_of(entry("[2]", "[8,24]"), 16)),
             "w.safetensors: a.data_offsets: expected 16 bytes inside the 16 of the file, found [8,24]");
-  EXPECT_THAT(refusal(file_of(entry("[2]", "[16,0]"), 16)), HasSubstr("a.data_offsets"));
-  EXPECT_THAT(refusal(file_of(entry("[2]", "[-16,0]"), 16)), HasSubstr("a.data_offsets"));
-  EXPECT_THAT(refusal(file_of(entry("[2]", "[0.5,16]"), 16)), HasSubstr("a.data_offsets"));
-  EXPECT_EQ(refusal(file_of(entry("[3]", "[0,24]"), 16)),
+  EXPECT_THAT(file_refusal(file_of(entry("[2]", "[16,0]"), 16)), HasSubstr("a.data_offsets"));
+  EXPECT_THAT(file_refusal(file_of(entry("[2]", "[-16,0]"), 16)), HasSubstr("a.data_offsets"));
+  EXPECT_THAT(file_refusal(file_of(entry("[2]", "[0.5,16]"), 16)), HasSubstr("a.data_offsets"));
+  EXPECT_EQ(file_refusal(file_of(entry("[3]", "[0,24]"), 16)),
             "w.safetensors: a.shape: expected an array inside the file, found [3]");
   // 2^61 * 8 = 2^64, which is 0 when it wraps
-  EXPECT_THAT(refusal(file_of(entry("[2305843009213693952]", "[0,0]"), 16)), HasSubstr("a.shape"));
-  EXPECT_THAT(refusal(file_of(entry("[4294967296,4294967296]", "[0,0]"), 16)), HasSubstr("a.shape"));
-  EXPECT_THAT(refusal(file_of(entry("[-2]", "[0,16]"), 16)), HasSubstr("a.shape: expected integers of at least 0"));
-  EXPECT_EQ(refusal(file_of(entry("[2]", "[0,16]", "F16"), 16)), "w.safetensors: a.dtype: expected F32, F64 or I64, found F16");
-  EXPECT_THAT(refusal(file_of(R"({"a":3})", 0)), HasSubstr("a: expected dtype, shape and two data_offsets"));
-  EXPECT_EQ(refusal(file_of(R"({"__metadata__":{"x":"y"}})", 0)), "");
+  EXPECT_THAT(file_refusal(file_of(entry("[2305843009213693952]", "[0,0]"), 16)), HasSubstr("a.shape"));
+  EXPECT_THAT(file_refusal(file_of(entry("[4294967296,4294967296]", "[0,0]"), 16)), HasSubstr("a.shape"));
+  EXPECT_THAT(file_refusal(file_of(entry("[-2]", "[0,16]"), 16)), HasSubstr("a.shape: expected integers of at least 0"));
+  EXPECT_EQ(file_refusal(file_of(entry("[2]", "[0,16]", "F16"), 16)), "w.safetensors: a.dtype: expected F32, F64 or I64, found F16");
+  EXPECT_THAT(file_refusal(file_of(R"({"a":3})", 0)), HasSubstr("a: expected dtype, shape and two data_offsets"));
+  EXPECT_EQ(file_refusal(file_of(R"({"__metadata__":{"x":"y"}})", 0)), "");
 }
 
 TEST(Model, SavesAndLoads) {

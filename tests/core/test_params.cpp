@@ -27,7 +27,7 @@ struct Params {
   }
 };
 
-std::string refusal(const std::string& toml) {
+std::string params_refusal(const std::string& toml) {
   return message_of<ConfigError>([&] { read_params<Params>(parse_toml(toml), "a.toml: fir"); });
 }
 
@@ -45,27 +45,27 @@ TEST(Params, ReadsEveryTypeAndKeepsDefaults) {
 }
 
 TEST(Params, RefusesAnotherType) {
-  EXPECT_EQ(refusal("\non = 1"), "a.toml: fir.on (line 2) = 1: expected true or false");
-  EXPECT_EQ(refusal("count = 2.0"), "a.toml: fir.count (line 1) = 2.0: expected an integer");
-  EXPECT_EQ(refusal("edge_hz = \"1\""), "a.toml: fir.edge_hz (line 1) = \"1\": expected a number");
-  EXPECT_EQ(refusal("free = 1"), "a.toml: fir.free (line 1) = 1: expected a string");
-  EXPECT_EQ(refusal("integers = [1, 2.5]"), "a.toml: fir.integers (line 1) = 2.5: expected an integer");
-  EXPECT_EQ(refusal("names = [1]"), "a.toml: fir.names (line 1) = 1: expected a string");
+  EXPECT_EQ(params_refusal("\non = 1"), "a.toml: fir.on (line 2) = 1: expected true or false");
+  EXPECT_EQ(params_refusal("count = 2.0"), "a.toml: fir.count (line 1) = 2.0: expected an integer");
+  EXPECT_EQ(params_refusal("edge_hz = \"1\""), "a.toml: fir.edge_hz (line 1) = \"1\": expected a number");
+  EXPECT_EQ(params_refusal("free = 1"), "a.toml: fir.free (line 1) = 1: expected a string");
+  EXPECT_EQ(params_refusal("integers = [1, 2.5]"), "a.toml: fir.integers (line 1) = 2.5: expected an integer");
+  EXPECT_EQ(params_refusal("names = [1]"), "a.toml: fir.names (line 1) = 1: expected a string");
 }
 
 TEST(Params, RefusesWhatIsOutOfRange) {
-  EXPECT_EQ(refusal("count = 0"), "a.toml: fir.count (line 1) = 0 frames: expected a value in [1, 10] frames");
-  EXPECT_EQ(refusal("count = 11"), "a.toml: fir.count (line 1) = 11 frames: expected a value in [1, 10] frames");
-  EXPECT_EQ(refusal("edge_hz = -0.5"), "a.toml: fir.edge_hz (line 1) = -0.5 Hz: expected at least 0 Hz");
-  EXPECT_EQ(refusal("edge_hz = nan"), "a.toml: fir.edge_hz (line 1) = nan Hz: expected at least 0 Hz");
-  EXPECT_EQ(refusal("edge_hz = inf"), "a.toml: fir.edge_hz (line 1) = inf Hz: expected at least 0 Hz");
-  EXPECT_EQ(refusal("numbers = [1, 3]"), "a.toml: fir.numbers (line 1) = 3: expected at most 2");
+  EXPECT_EQ(params_refusal("count = 0"), "a.toml: fir.count (line 1) = 0 frames: expected a value in [1, 10] frames");
+  EXPECT_EQ(params_refusal("count = 11"), "a.toml: fir.count (line 1) = 11 frames: expected a value in [1, 10] frames");
+  EXPECT_EQ(params_refusal("edge_hz = -0.5"), "a.toml: fir.edge_hz (line 1) = -0.5 Hz: expected at least 0 Hz");
+  EXPECT_EQ(params_refusal("edge_hz = nan"), "a.toml: fir.edge_hz (line 1) = nan Hz: expected at least 0 Hz");
+  EXPECT_EQ(params_refusal("edge_hz = inf"), "a.toml: fir.edge_hz (line 1) = inf Hz: expected at least 0 Hz");
+  EXPECT_EQ(params_refusal("numbers = [1, 3]"), "a.toml: fir.numbers (line 1) = 3: expected at most 2");
 }
 
 TEST(Params, RefusesAnUnknownChoiceOrKeyWithASuggestion) {
-  EXPECT_EQ(refusal("word = \"haming\""),
+  EXPECT_EQ(params_refusal("word = \"haming\""),
             "a.toml: fir.word (line 1) = \"haming\": expected one of hann, hamming (did you mean 'hamming'?)");
-  EXPECT_EQ(refusal("on = true\nedge_h = 1"),
+  EXPECT_EQ(params_refusal("on = true\nedge_h = 1"),
             "a.toml: fir.edge_h (line 2): expected one of on, count, edge_hz, word, free, integers, numbers, names "
             "(did you mean 'edge_hz'?)");
   EXPECT_EQ(message_of<ConfigError>([] { read_params<NoParams>(Value::object({{"a", 1}}), "cut"); }),

@@ -223,8 +223,8 @@ fs::path mat_file(mat_ft version) {
   add_variable(mat, "cube", MAT_C_DOUBLE, MAT_T_DOUBLE, {1, 2, 3}, d);
   add_variable(mat, "z", MAT_C_DOUBLE, MAT_T_DOUBLE, {3, 2}, &z, MAT_F_COMPLEX);
   std::size_t one[2] = {1, 1};
-  matvar_t* empty[2] = {nullptr, nullptr};
-  matvar_t* cell = Mat_VarCreate("c", MAT_C_CELL, MAT_T_CELL, 2, one, empty, 0);
+  matvar_t* inside[2] = {Mat_VarCreate(nullptr, MAT_C_DOUBLE, MAT_T_DOUBLE, 2, one, d, 0), nullptr};
+  matvar_t* cell = Mat_VarCreate("c", MAT_C_CELL, MAT_T_CELL, 2, one, inside, 0);
   Mat_VarWrite(mat, cell, MAT_COMPRESSION_NONE);
   Mat_VarFree(cell);
   const char* fields[] = {"a"};
@@ -298,6 +298,28 @@ TEST(MatFile, NamesWhatIsWrong) {
     } catch (const DataError& e) {
       EXPECT_THAT(e.what(), HasSubstr("truncated"));
     }
+  }
+}
+
+TEST(MatFile, ShapesThatAskForMemoryAreRefusedBeforeMatioSeesThem) {
+  const auto path = testing::temporary_folder() / "m.mat";
+  mat_t* mat = Mat_CreateVer(path.c_str(), nullptr, MAT_FT_MAT5);
+  std::size_t one[2] = {1, 1};
+  double d = 1;
+  matvar_t* inside[2] = {Mat_VarCreate(nullptr, MAT_C_DOUBLE, MAT_T_DOUBLE, 2, one, &d, 0), nullptr};
+  matvar_t* cell = Mat_VarCreate("c", MAT_C_CELL, MAT_T_CELL, 2, one, inside, 0);
+  Mat_VarWrite(mat, cell, MAT_COMPRESSION_NONE);
+  Mat_VarFree(cell);
+  Mat_Close(mat);
+  ASSERT_EQ(list_mat(path).size(), 1U);
+  const std::string whole = bytes_of_file(path);
+  const std::size_t shape = 128 + 8 + 16 + 8;  // behind the file's head, the tag, the flags and the shape's tag
+  for (const std::size_t at : {shape, shape + 8 + 8 + 8 + 16 + 8}) {  // of the cell, of the number in it
+    ASSERT_EQ(whole.substr(at, 8), std::string("\1\0\0\0\1\0\0\0", 8));
+    std::string bytes = whole;
+    bytes[at + 3] = 0x7f;
+    EXPECT_THAT(message_of([&] { list_mat(file_with("m.mat", bytes)); }),
+                HasSubstr("m.mat: byte 128: expected an undamaged variable, found a shape larger than its bytes hold"));
   }
 }
 
