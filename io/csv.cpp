@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -113,7 +113,9 @@ class LineReader {
     if (left > kLongestLine)
       throw DataError(file_.path().string(), fmt::format("byte {}", offset_),
                       fmt::format("lines of at most {} bytes", kLongestLine), "a longer one");
-    buffer_.resize(std::max(kCsvBlock, 2 * left));
+    // small files get small buffers
+    buffer_.resize(
+        std::max(static_cast<std::size_t>(std::min<std::uint64_t>(kCsvBlock, file_.bytes() - next_ + 1)), 2 * left));
     const std::size_t got = file_.read_some(next_, buffer_.data() + end_, buffer_.size() - end_);
     next_ += got;
     end_ += got;
@@ -128,17 +130,19 @@ class LineReader {
 
 [[noreturn]] void csv_error(const fs::path& file, std::int64_t line, std::size_t column, const std::string& expected,
                             const std::string& found) {
-  throw DataError(file.string(), column ? fmt::format("line {}, column {}", line, column) : fmt::format("line {}", line),
-                  expected, found);
+  throw DataError(file.string(),
+                  column ? fmt::format("line {}, column {}", line, column) : fmt::format("line {}", line), expected,
+                  found);
 }
 
-[[noreturn]] void refuse_cell(const fs::path& file, std::int64_t line, std::size_t column, std::string_view cell, Cell kind,
-                              bool first_data_line) {
+[[noreturn]] void refuse_cell(const fs::path& file, std::int64_t line, std::size_t column, std::string_view cell,
+                              Cell kind, bool first_data_line) {
   if (cell.find('\0') != cell.npos) csv_error(file, line, column, "text", "a NUL byte");
-  if (kind == Cell::infinite) csv_error(file, line, column, "a finite number (allow_inf = true lets it pass)", shown(cell));
+  if (kind == Cell::infinite)
+    csv_error(file, line, column, "a finite number (allow_inf = true lets it pass)", shown(cell));
   if (kind == Cell::too_large) csv_error(file, line, column, "a number in the range of a double", shown(cell));
-  csv_error(file, line, column,
-            first_data_line ? "a number (a first line of names needs header = true)" : "a number", shown(cell));
+  csv_error(file, line, column, first_data_line ? "a number (a first line of names needs header = true)" : "a number",
+            shown(cell));
 }
 
 /// What all readers of one numeric file share.
@@ -148,7 +152,8 @@ struct NumberFormat {
   bool allow_inf;
 
   /// The cells of one line into `to`; returns how many there are and writes no more than `room`.
-  std::size_t parse(std::string_view line, std::int64_t number, bool first_data_line, double* to, std::size_t room) const {
+  std::size_t parse(std::string_view line, std::int64_t number, bool first_data_line, double* to,
+                    std::size_t room) const {
     const char* p = line.data();
     const char* const end = p + line.size();
     for (std::size_t column = 0;; ++column) {
@@ -176,23 +181,26 @@ struct NumberFormat {
 
 void require_header(const CsvOptions& o, const fs::path& file) {
   if (!o.header)
-    throw ConfigError("header", "", fmt::format("true or false for {}: whether its first line holds names is stated, "
-                                                "because a header of numbers looks like data", file.string()));
+    throw ConfigError("header", "",
+                      fmt::format("true or false for {}: whether its first line holds names is stated, "
+                                  "because a header of numbers looks like data",
+                                  file.string()));
   if (o.delimiter == '"' || o.delimiter == '\n' || o.delimiter == '\r' || o.delimiter == '\0' || o.delimiter == '.')
-    throw ConfigError("delimiter", shown({&o.delimiter, 1}), "a character that cannot be part of a number, quote or line end");
+    throw ConfigError("delimiter", shown({&o.delimiter, 1}),
+                      "a character that cannot be part of a number, quote or line end");
 }
 
 void require_size(const InputFile& f, const CsvOptions& o) {
   if (f.bytes() > o.max_bytes)
-    throw DataError(f.path().string(), "size", fmt::format("at most {} bytes", o.max_bytes), fmt::format("{} bytes", f.bytes()));
+    throw DataError(f.path().string(), "size", fmt::format("at most {} bytes", o.max_bytes),
+                    fmt::format("{} bytes", f.bytes()));
 }
 
-std::string_view without_bom(std::string_view line) {
-  return line.starts_with("\xEF\xBB\xBF") ? line.substr(3) : line;
-}
+std::string_view without_bom(std::string_view line) { return line.starts_with("\xEF\xBB\xBF") ? line.substr(3) : line; }
 
 /// One record of RFC 4180 from the front of `text`; moves `text` past it and counts its lines.
-std::vector<std::string> parse_record(std::string_view& text, char delimiter, const fs::path& file, std::int64_t& line) {
+std::vector<std::string> parse_record(std::string_view& text, char delimiter, const fs::path& file,
+                                      std::int64_t& line) {
   std::vector<std::string> cells;
   const std::int64_t first_line = line;
   for (;;) {
@@ -201,8 +209,7 @@ std::vector<std::string> parse_record(std::string_view& text, char delimiter, co
       text.remove_prefix(1);
       for (;;) {
         const auto quote = text.find('"');
-        if (quote == text.npos)
-          csv_error(file, first_line, cells.size() + 1, "a closing quote", "the end of the file");
+        if (quote == text.npos) csv_error(file, first_line, cells.size() + 1, "a closing quote", "the end of the file");
         const auto piece = text.substr(0, quote);
         line += std::count(piece.begin(), piece.end(), '\n');
         cell += piece;
@@ -273,7 +280,8 @@ std::size_t scan_numbers(const InputFile& input, const CsvOptions& o, std::vecto
     on_line(lines.offset(), cells);
   }
   if (cells.empty())
-    throw DataError(input.path().string(), "", "at least one line of numbers", number ? "only a header or empty lines" : "an empty file");
+    throw DataError(input.path().string(), "", "at least one line of numbers",
+                    number ? "only a header or empty lines" : "an empty file");
   return cells.size();
 }
 
@@ -293,7 +301,8 @@ class CsvSource final : public SampleSource {
 
   void read(std::int64_t first, MutableFrames out) const override {
     if (first < 0 || out.frames < 0 || first + out.frames > frames_ || out.rows != columns())
-      throw DataError(input_.path().string(), "frames", fmt::format("{} rows in a range inside [0, {})", columns_, frames_),
+      throw DataError(input_.path().string(), "frames",
+                      fmt::format("{} rows in a range inside [0, {})", columns_, frames_),
                       fmt::format("{} rows in [{}, {})", out.rows, first, first + out.frames));
     std::lock_guard lock(mutex_);
     std::string_view line;
@@ -304,7 +313,8 @@ class CsvSource final : public SampleSource {
     std::vector<double> cells(columns_);
     for (const std::int64_t end = first + out.frames; at_ < end; ++at_) {
       if (!reader_->next(line))
-        throw DataError(input_.path().string(), "", fmt::format("{} lines", frames_), fmt::format("{}: it changed", at_));
+        throw DataError(input_.path().string(), "", fmt::format("{} lines", frames_),
+                        fmt::format("{}: it changed", at_));
       if (at_ < first) continue;
       if (at_ == 0) line = without_bom(line);
       format_.parse_exactly(line, at_ + 1 + header_lines_, cells.data(), columns_);
@@ -448,7 +458,8 @@ void write_csv(const fs::path& file, const Table& table, char delimiter) {
   for (std::size_t c = 0; c < table.columns.size(); ++c) {
     const auto& column = table.columns[c];
     if (column.size() != rows)
-      throw DataError(file.string(), column.name, fmt::format("{} rows as in the first column", rows), fmt::format("{}", column.size()));
+      throw DataError(file.string(), column.name, fmt::format("{} rows as in the first column", rows),
+                      fmt::format("{}", column.size()));
     if (c) out.text += delimiter;
     append_cell(out.text, column.name, delimiter, only);
   }
@@ -467,7 +478,8 @@ void write_csv(const fs::path& file, const Table& table, char delimiter) {
 
 void write_csv(const fs::path& file, ConstFrames frames, const std::vector<std::string>& names, char delimiter) {
   if (!names.empty() && static_cast<Index>(names.size()) != frames.rows)
-    throw DataError(file.string(), "names", fmt::format("{}, one for each row", frames.rows), fmt::format("{}", names.size()));
+    throw DataError(file.string(), "names", fmt::format("{}, one for each row", frames.rows),
+                    fmt::format("{}", names.size()));
   const bool only = frames.rows == 1;
   TextWriter out(file);
   for (std::size_t c = 0; c < names.size(); ++c) {

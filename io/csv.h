@@ -14,16 +14,16 @@
 namespace percept::io {
 
 struct CsvOptions {
-  std::optional<bool> header;                    ///< must be stated: a header of numbers looks like data
+  std::optional<bool> header;  ///< must be stated: a header of numbers looks like data
   char delimiter = ',';
-  bool allow_inf = false;                        ///< "inf" is an error otherwise
+  bool allow_inf = false;                            ///< "inf" is an error otherwise
   std::uint64_t max_bytes = std::uint64_t{1} << 40;  ///< a larger file is refused
 };
 
 /// A matrix of numbers.
 struct CsvTable {
-  std::vector<std::string> names;                ///< of the columns; empty without a header
-  Eigen::MatrixXd values;                        ///< columns x lines: frame after frame, in the order of the file
+  std::vector<std::string> names;  ///< of the columns; empty without a header
+  Eigen::MatrixXd values;          ///< columns x lines: frame after frame, in the order of the file
 };
 
 /// Reads numbers. "nan" in any case, "n/a" and an empty cell are NaN; spaces around a cell, CRLF, a byte order mark and

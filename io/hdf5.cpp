@@ -71,15 +71,24 @@ struct OpenedSet {
 std::string hdf5_type_name(hid_t type) {
   const std::size_t bits = 8 * H5Tget_size(type);
   switch (H5Tget_class(type)) {
-    case H5T_INTEGER: return fmt::format("{}{}", H5Tget_sign(type) == H5T_SGN_NONE ? 'u' : 'i', bits);
-    case H5T_FLOAT: return fmt::format("f{}", bits);
-    case H5T_STRING: return "text";
-    case H5T_COMPOUND: return "compound";
-    case H5T_ENUM: return "enum";
-    case H5T_REFERENCE: return "reference";
-    case H5T_VLEN: return "variable-length";
-    case H5T_ARRAY: return "array";
-    default: return "other";
+    case H5T_INTEGER:
+      return fmt::format("{}{}", H5Tget_sign(type) == H5T_SGN_NONE ? 'u' : 'i', bits);
+    case H5T_FLOAT:
+      return fmt::format("f{}", bits);
+    case H5T_STRING:
+      return "text";
+    case H5T_COMPOUND:
+      return "compound";
+    case H5T_ENUM:
+      return "enum";
+    case H5T_REFERENCE:
+      return "reference";
+    case H5T_VLEN:
+      return "variable-length";
+    case H5T_ARRAY:
+      return "array";
+    default:
+      return "other";
   }
 }
 
@@ -87,7 +96,8 @@ std::string hdf5_type_name(hid_t type) {
 bool holds_its_data(hid_t set) {
   const Hdf5Handle plist(H5Dget_create_plist(set), H5Pclose);
   const auto layout = H5Pget_layout(plist.get());
-  return H5Pget_external_count(plist.get()) == 0 && (layout == H5D_COMPACT || layout == H5D_CONTIGUOUS || layout == H5D_CHUNKED);
+  return H5Pget_external_count(plist.get()) == 0 &&
+         (layout == H5D_COMPACT || layout == H5D_CONTIGUOUS || layout == H5D_CHUNKED);
 }
 
 /// False where a filter of its chunks is a plug-in that is not here: no data can be read then.
@@ -125,15 +135,17 @@ OpenedSet open_set(hid_t file_id, const fs::path& file, const std::string& path,
     if (countable) numbers *= s;
   }
   if (!countable) {
-    if (simple) throw DataError(file.string(), path, "a data set that can exist", fmt::format("shape ({})", fmt::join(o.shape, ", ")));
+    if (simple)
+      throw DataError(file.string(), path, "a data set that can exist",
+                      fmt::format("shape ({})", fmt::join(o.shape, ", ")));
     return o;
   }
   o.info.shape.assign(o.shape.begin(), o.shape.end());
   const H5T_class_t kind = H5Tget_class(o.type.get());
   const std::size_t bytes = H5Tget_size(o.type.get());
   o.info.scalar = (kind == H5T_FLOAT && bytes <= 4) || (kind == H5T_INTEGER && bytes <= 2) ? Scalar::f32 : Scalar::f64;
-  o.info.readable = (rank == 1 || rank == 2) && (kind == H5T_INTEGER || kind == H5T_FLOAT) && bytes <= 8 && numbers > 0 &&
-                    holds_its_data(o.set.get()) && can_unpack(o.set.get());
+  o.info.readable = (rank == 1 || rank == 2) && (kind == H5T_INTEGER || kind == H5T_FLOAT) && bytes <= 8 &&
+                    numbers > 0 && holds_its_data(o.set.get()) && can_unpack(o.set.get());
   if (!o.info.readable) return o;
 
   const Hdf5Handle plist(H5Dget_create_plist(o.set.get()), H5Pclose);
@@ -146,7 +158,8 @@ OpenedSet open_set(hid_t file_id, const fs::path& file, const std::string& path,
   if (rank == 2) across = (o.shape[other] + chunk[other] - 1) / chunk[other];
   // one row of chunks, else each block of frames would unpack them again
   constexpr hsize_t kMostCache = hsize_t{64} << 20;
-  const std::size_t cache = static_cast<std::size_t>(std::clamp<hsize_t>(chunk_bytes * std::min(across, kMostCache), 1 << 20, kMostCache));
+  const std::size_t cache =
+      static_cast<std::size_t>(std::clamp<hsize_t>(chunk_bytes * std::min(across, kMostCache), 1 << 20, kMostCache));
   const Hdf5Handle access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
   H5Pset_chunk_cache(access.get(), 12421, cache, 1.0);
   o.set = Hdf5Handle(H5Dopen2(file_id, path.c_str(), access.get()), H5Dclose);
@@ -201,7 +214,8 @@ class Hdf5Source final : public SampleSource {
 
   void read(std::int64_t first, MutableFrames out) const override {
     if (first < 0 || out.frames < 0 || first + out.frames > frames() || out.rows != rows())
-      throw DataError(name_.string(), set_.info.path, fmt::format("{} rows in a range inside [0, {})", rows(), frames()),
+      throw DataError(name_.string(), set_.info.path,
+                      fmt::format("{} rows in a range inside [0, {})", rows(), frames()),
                       fmt::format("{} rows in [{}, {})", out.rows, first, first + out.frames));
     if (out.scalar == Scalar::f32) read_as(first, out.as<float>());
     else read_as(first, out.as<double>());
@@ -228,7 +242,8 @@ class Hdf5Source final : public SampleSource {
         for (std::size_t i = 0; i < integers.size(); ++i) {
           // an unsigned number beyond 2^63 shows as a negative one
           if (integers[i] > kExact || integers[i] < (wide_ == H5T_NATIVE_INT64 ? -kExact : 0))
-            throw DataError(name_.string(), set_.info.path, "whole numbers up to 2^53, which a double holds", "a larger one");
+            throw DataError(name_.string(), set_.info.path, "whole numbers up to 2^53, which a double holds",
+                            "a larger one");
           values[i] = static_cast<T>(integers[i]);
         }
       }
@@ -279,7 +294,8 @@ void read_all(hid_t file_type, hid_t space, std::vector<hsize_t> shape, const Re
   for (std::size_t a = 1; a < shape.size(); ++a) slab *= shape[a];
   if (slab == 0 || bytes == 0 || bytes * slab / bytes != slab) return;
   const hsize_t length = shape.empty() ? 1 : shape[0];
-  const hsize_t at_once = std::clamp<hsize_t>(8 * kHdf5Block / std::max<hsize_t>(1, bytes * slab), 1, std::max<hsize_t>(1, length));
+  const hsize_t at_once =
+      std::clamp<hsize_t>(8 * kHdf5Block / std::max<hsize_t>(1, bytes * slab), 1, std::max<hsize_t>(1, length));
   std::vector<std::byte> block(static_cast<std::size_t>(at_once * slab * bytes));
   for (hsize_t first = 0; first < length; first += at_once) {
     if (!shape.empty()) {
@@ -288,9 +304,9 @@ void read_all(hid_t file_type, hid_t space, std::vector<hsize_t> shape, const Re
       shape[0] = std::min(at_once, length - first);
       H5Sselect_hyperslab(space, H5S_SELECT_SET, start.data(), nullptr, shape.data(), nullptr);
     }
-    const Hdf5Handle memory(shape.empty() ? H5Screate(H5S_SCALAR)
-                                          : H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr),
-                            H5Sclose);
+    const Hdf5Handle memory(
+        shape.empty() ? H5Screate(H5S_SCALAR) : H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr),
+        H5Sclose);
     read(type.get(), memory.get(), block.data());
     if (H5Tdetect_class(type.get(), H5T_VLEN) > 0 || H5Tis_variable_str(type.get()) > 0)
       H5Dvlen_reclaim(type.get(), memory.get(), H5P_DEFAULT, block.data());
@@ -309,7 +325,9 @@ void walk_attributes(hid_t object, const fs::path& file, const std::string& path
       &names);
   for (const auto& name : names) {
     const Hdf5Handle attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose);
-    const auto fail = [&] { throw DataError(file.string(), path + "@" + name, "a readable attribute", hdf5_complaint()); };
+    const auto fail = [&] {
+      throw DataError(file.string(), path + "@" + name, "a readable attribute", hdf5_complaint());
+    };
     if (!attribute.ok()) fail();
     const Hdf5Handle type(H5Aget_type(attribute.get()), H5Tclose), space(H5Aget_space(attribute.get()), H5Sclose);
     const hssize_t n = H5Sget_simple_extent_npoints(space.get());

@@ -13,11 +13,11 @@
 namespace percept::io {
 
 struct Hdf5Dataset {
-  std::string path;                              ///< "/group/name"
-  std::vector<Index> shape;                      ///< {} is one number
-  std::string type;                              ///< "f32", "i16", "u8", "text", "compound", ...
-  bool readable = false;                         ///< numbers, one or two dimensions
-  Scalar scalar = Scalar::f64;                   ///< f32 where it holds every value exactly
+  std::string path;             ///< "/group/name"
+  std::vector<Index> shape;     ///< {} is one number
+  std::string type;             ///< "f32", "i16", "u8", "text", "compound", ...
+  bool readable = false;        ///< numbers, one or two dimensions
+  Scalar scalar = Scalar::f64;  ///< f32 where it holds every value exactly
 };
 
 /// Every data set, sorted by path. Throws DataError.

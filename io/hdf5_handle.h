@@ -50,8 +50,8 @@ std::string hdf5_complaint();
 /// Throws DataError.
 Hdf5Handle open_hdf5_file(const std::filesystem::path& file);
 
-/// Reads the whole of a foreign file as the functions of io/hdf5.h and io/mat.h would, and more: attributes, text, every
-/// shape. Only percept-probe calls these: a broken file may crash them.
+/// Reads the whole of a foreign file as the functions of io/hdf5.h and io/mat.h would, and more: attributes, text,
+/// every shape. Only percept-probe calls these: a broken file may crash them.
 void walk_hdf5(const std::filesystem::path& file);
 void walk_mat(const std::filesystem::path& file);
 

@@ -21,34 +21,62 @@ namespace {
 const char* mat_class_name(const matvar_t& v) {
   if (v.isLogical) return "logical";
   switch (v.class_type) {
-    case MAT_C_CELL: return "cell";
-    case MAT_C_STRUCT: return "struct";
-    case MAT_C_OBJECT: return "object";
-    case MAT_C_CHAR: return "char";
-    case MAT_C_SPARSE: return "sparse";
-    case MAT_C_DOUBLE: return "double";
-    case MAT_C_SINGLE: return "single";
-    case MAT_C_INT8: return "int8";
-    case MAT_C_UINT8: return "uint8";
-    case MAT_C_INT16: return "int16";
-    case MAT_C_UINT16: return "uint16";
-    case MAT_C_INT32: return "int32";
-    case MAT_C_UINT32: return "uint32";
-    case MAT_C_INT64: return "int64";
-    case MAT_C_UINT64: return "uint64";
-    case MAT_C_FUNCTION: return "function";
-    default: return "opaque";
+    case MAT_C_CELL:
+      return "cell";
+    case MAT_C_STRUCT:
+      return "struct";
+    case MAT_C_OBJECT:
+      return "object";
+    case MAT_C_CHAR:
+      return "char";
+    case MAT_C_SPARSE:
+      return "sparse";
+    case MAT_C_DOUBLE:
+      return "double";
+    case MAT_C_SINGLE:
+      return "single";
+    case MAT_C_INT8:
+      return "int8";
+    case MAT_C_UINT8:
+      return "uint8";
+    case MAT_C_INT16:
+      return "int16";
+    case MAT_C_UINT16:
+      return "uint16";
+    case MAT_C_INT32:
+      return "int32";
+    case MAT_C_UINT32:
+      return "uint32";
+    case MAT_C_INT64:
+      return "int64";
+    case MAT_C_UINT64:
+      return "uint64";
+    case MAT_C_FUNCTION:
+      return "function";
+    default:
+      return "opaque";
   }
 }
 
 /// Bytes of one number of a class; 0 for what is not numbers.
 std::size_t number_bytes(matio_classes c) {
   switch (c) {
-    case MAT_C_INT8: case MAT_C_UINT8: return 1;
-    case MAT_C_INT16: case MAT_C_UINT16: return 2;
-    case MAT_C_INT32: case MAT_C_UINT32: case MAT_C_SINGLE: return 4;
-    case MAT_C_INT64: case MAT_C_UINT64: case MAT_C_DOUBLE: return 8;
-    default: return 0;
+    case MAT_C_INT8:
+    case MAT_C_UINT8:
+      return 1;
+    case MAT_C_INT16:
+    case MAT_C_UINT16:
+      return 2;
+    case MAT_C_INT32:
+    case MAT_C_UINT32:
+    case MAT_C_SINGLE:
+      return 4;
+    case MAT_C_INT64:
+    case MAT_C_UINT64:
+    case MAT_C_DOUBLE:
+      return 8;
+    default:
+      return 0;
   }
 }
 
@@ -68,7 +96,8 @@ class MatFile {
     const int version = end[2] == 'I' ? end[1] << 8 | end[0] : end[0] << 8 | end[1];
     const bool order = (end[2] == 'I' && end[3] == 'M') || (end[2] == 'M' && end[3] == 'I');
     if (!order || (version != 0x0100 && version != 0x0200))
-      throw DataError(file.string(), "", "a MATLAB file of version 5 or 7.3", input.bytes() < 128 ? "a shorter file" : "another kind of file");
+      throw DataError(file.string(), "", "a MATLAB file of version 5 or 7.3",
+                      input.bytes() < 128 ? "a shorter file" : "another kind of file");
     bytes_ = input.bytes();
     if (version == 0x0100) check_mat5_layout(input, end[2] == 'M');
     Mat_LogInitFunc("percept", [](int, char*) {});
@@ -89,7 +118,8 @@ class MatFile {
     std::size_t numbers = 1;
     for (int a = 0; a < v.rank && v.dims; ++a) {
       const std::size_t s = v.dims[a];
-      if (s > static_cast<std::size_t>(std::numeric_limits<Index>::max()) / 16 || (s && numbers > std::numeric_limits<std::size_t>::max() / 16 / s))
+      if (s > static_cast<std::size_t>(std::numeric_limits<Index>::max()) / 16 ||
+          (s && numbers > std::numeric_limits<std::size_t>::max() / 16 / s))
         throw DataError(path_.string(), d.name, "a shape that can exist", "a larger one");
       numbers *= s;
       d.shape.push_back(static_cast<Index>(s));
@@ -97,7 +127,8 @@ class MatFile {
     d.readable = bytes > 0 && v.rank == 2 && !v.isComplex && numbers > 0;
     // zlib packs at most a thousand to one: more than that is a broken header, refused before memory is asked for
     if (d.readable && numbers > bytes_ * 1100 / bytes)
-      throw DataError(path_.string(), d.name, "data that fit into the file", fmt::format("a shape of ({})", fmt::join(d.shape, ", ")));
+      throw DataError(path_.string(), d.name, "data that fit into the file",
+                      fmt::format("a shape of ({})", fmt::join(d.shape, ", ")));
     return d;
   }
 
@@ -149,7 +180,9 @@ Eigen::MatrixXd read_mat_unprobed(const fs::path& file, const std::string& varia
   }
   if (names.empty()) throw DataError(file.string(), "", "at least one variable", "none that can be read");
   if (variable.empty() && readable.size() != 1)
-    throw DataError(file.string(), "variable", fmt::format("the name of one of {}", fmt::join(readable.empty() ? names : readable, ", ")), "no name");
+    throw DataError(file.string(), "variable",
+                    fmt::format("the name of one of {}", fmt::join(readable.empty() ? names : readable, ", ")),
+                    "no name");
   if (!variable.empty() && !wanted)
     throw DataError(file.string(), "variable", fmt::format("one of {}", fmt::join(names, ", ")),
                     fmt::format("'{}'{}", variable, did_you_mean(variable, names)));
@@ -161,16 +194,36 @@ Eigen::MatrixXd read_mat_unprobed(const fs::path& file, const std::string& varia
   const MatVar v = load_variable(mat, file, name);
   Eigen::MatrixXd m(static_cast<Index>(v->dims[0]), static_cast<Index>(v->dims[1]));
   switch (v->class_type) {
-    case MAT_C_DOUBLE: convert_numbers<double>(v->data, m, file, name); break;
-    case MAT_C_SINGLE: convert_numbers<float>(v->data, m, file, name); break;
-    case MAT_C_INT8: convert_numbers<std::int8_t>(v->data, m, file, name); break;
-    case MAT_C_UINT8: convert_numbers<std::uint8_t>(v->data, m, file, name); break;
-    case MAT_C_INT16: convert_numbers<std::int16_t>(v->data, m, file, name); break;
-    case MAT_C_UINT16: convert_numbers<std::uint16_t>(v->data, m, file, name); break;
-    case MAT_C_INT32: convert_numbers<std::int32_t>(v->data, m, file, name); break;
-    case MAT_C_UINT32: convert_numbers<std::uint32_t>(v->data, m, file, name); break;
-    case MAT_C_INT64: convert_numbers<std::int64_t>(v->data, m, file, name); break;
-    default: convert_numbers<std::uint64_t>(v->data, m, file, name); break;
+    case MAT_C_DOUBLE:
+      convert_numbers<double>(v->data, m, file, name);
+      break;
+    case MAT_C_SINGLE:
+      convert_numbers<float>(v->data, m, file, name);
+      break;
+    case MAT_C_INT8:
+      convert_numbers<std::int8_t>(v->data, m, file, name);
+      break;
+    case MAT_C_UINT8:
+      convert_numbers<std::uint8_t>(v->data, m, file, name);
+      break;
+    case MAT_C_INT16:
+      convert_numbers<std::int16_t>(v->data, m, file, name);
+      break;
+    case MAT_C_UINT16:
+      convert_numbers<std::uint16_t>(v->data, m, file, name);
+      break;
+    case MAT_C_INT32:
+      convert_numbers<std::int32_t>(v->data, m, file, name);
+      break;
+    case MAT_C_UINT32:
+      convert_numbers<std::uint32_t>(v->data, m, file, name);
+      break;
+    case MAT_C_INT64:
+      convert_numbers<std::int64_t>(v->data, m, file, name);
+      break;
+    default:
+      convert_numbers<std::uint64_t>(v->data, m, file, name);
+      break;
   }
   return m;
 }

@@ -13,7 +13,7 @@ namespace percept::io {
 
 struct MatVariable {
   std::string name;
-  std::string type;                              ///< MATLAB's class: "double", "int16", "logical", "cell", "struct", ...
+  std::string type;  ///< MATLAB's class: "double", "int16", "logical", "cell", "struct", ...
   std::vector<Index> shape;
   /// A real, full matrix of numbers with two dimensions.
   bool readable = false;

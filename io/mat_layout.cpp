@@ -14,7 +14,14 @@ namespace percept::io {
 namespace {
 
 enum MatElement : std::uint32_t { kMatInt32 = 5, kMatUint32 = 6, kMatMatrix = 14, kMatPacked = 15 };
-enum MatClass : std::uint32_t { kMatCell = 1, kMatStruct = 2, kMatObject = 3, kMatSparse = 5, kMatFunction = 16, kMatOpaque = 17 };
+enum MatClass : std::uint32_t {
+  kMatCell = 1,
+  kMatStruct = 2,
+  kMatObject = 3,
+  kMatSparse = 5,
+  kMatFunction = 16,
+  kMatOpaque = 17
+};
 
 constexpr int kDeepestMat = 32;
 
@@ -62,7 +69,8 @@ class ElementBytes {
       return;
     }
     std::array<char, 65536> nothing;
-    for (; n > 0; n -= std::min<std::uint64_t>(n, nothing.size())) read(nothing.data(), std::min<std::uint64_t>(n, nothing.size()));
+    for (; n > 0; n -= std::min<std::uint64_t>(n, nothing.size()))
+      read(nothing.data(), std::min<std::uint64_t>(n, nothing.size()));
   }
 
  private:

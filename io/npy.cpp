@@ -69,7 +69,9 @@ class NpyHeader {
     return !rest_.empty() && rest_.front() == c;
   }
   void take(char c) {
-    if (!peek(c)) fail(fmt::format("'{}'", c), rest_.empty() ? "the end of the header" : fmt::format("byte {}", int(static_cast<unsigned char>(rest_[0]))));
+    if (!peek(c))
+      fail(fmt::format("'{}'", c),
+           rest_.empty() ? "the end of the header" : fmt::format("byte {}", int(static_cast<unsigned char>(rest_[0]))));
     rest_.remove_prefix(1);
   }
   std::string_view string() {
@@ -105,12 +107,13 @@ class NpyHeader {
     take(')');
   }
   void set_type(NpyInfo& info) {
-    static constexpr std::string_view kTypes[] = {"b1", "i1", "i2", "i4", "i8", "u1", "u2",  "u4",
-                                                  "u8", "f2", "f4", "f8", "c8", "c16"};
+    static constexpr std::string_view kTypes[] = {"b1", "i1", "i2", "i4", "i8", "u1", "u2",
+                                                  "u4", "u8", "f2", "f4", "f8", "c8", "c16"};
     const char* expected = "descr: numbers (b1, i1 to i8, u1 to u8, f2, f4, f8, c8, c16)";
     if (peek('[')) fail(expected, "a structured type");
     const std::string_view descr = string();
-    if (descr.size() > 1 && descr[1] == 'O') fail(expected, "objects, which only pickle can read: never done, because it runs code");
+    if (descr.size() > 1 && descr[1] == 'O')
+      fail(expected, "objects, which only pickle can read: never done, because it runs code");
     if (descr.size() < 2 || std::string_view("<>|=").find(descr[0]) == std::string_view::npos ||
         std::find(std::begin(kTypes), std::end(kTypes), descr.substr(1)) == std::end(kTypes))
       fail(expected, fmt::format("'{}'", descr.substr(0, 40)));
@@ -128,7 +131,8 @@ float half_to_float(std::uint16_t h) {
   const int exponent = h >> 10 & 31;
   const float fraction = static_cast<float>(h & 1023);
   const float sign = h & 0x8000 ? -1.0F : 1.0F;
-  if (exponent == 31) return h & 1023 ? std::numeric_limits<float>::quiet_NaN() : sign * std::numeric_limits<float>::infinity();
+  if (exponent == 31)
+    return h & 1023 ? std::numeric_limits<float>::quiet_NaN() : sign * std::numeric_limits<float>::infinity();
   return sign * (exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24));
 }
 
@@ -206,7 +210,8 @@ class NpySource final : public SampleSource {
   void read(std::int64_t first, MutableFrames out) const override {
     const Index rows = items_ * parts_;
     if (first < 0 || out.frames < 0 || first + out.frames > frames() || out.rows != rows)
-      throw DataError(input_.path().string(), "frames", fmt::format("{} rows in a range inside [0, {})", rows, frames()),
+      throw DataError(input_.path().string(), "frames",
+                      fmt::format("{} rows in a range inside [0, {})", rows, frames()),
                       fmt::format("{} rows in [{}, {})", out.rows, first, first + out.frames));
     if (out.scalar == Scalar::f32) read_as(first, out.as<float>());
     else read_as(first, out.as<double>());
@@ -218,7 +223,8 @@ class NpySource final : public SampleSource {
     if (!offsets_.empty()) {
       std::vector<std::byte> run(static_cast<std::size_t>(out.frames * info_.item_bytes));
       for (Index item = 0; item < items_; ++item) {
-        input_.read(info_.data_offset + static_cast<std::uint64_t>((offsets_[static_cast<std::size_t>(item)] + first) * info_.item_bytes),
+        input_.read(info_.data_offset + static_cast<std::uint64_t>((offsets_[static_cast<std::size_t>(item)] + first) *
+                                                                   info_.item_bytes),
                     run.data(), run.size());
         // complex: all real parts, then all imaginary ones
         for (Index p = 0; p < parts_; ++p)
@@ -229,7 +235,8 @@ class NpySource final : public SampleSource {
       return;
     }
     const std::uint64_t frame_bytes = static_cast<std::uint64_t>(items_ * info_.item_bytes);
-    const Index at_once = std::clamp<Index>(static_cast<Index>(kNpyBlock / frame_bytes), 1, std::max<Index>(1, out.frames));
+    const Index at_once =
+        std::clamp<Index>(static_cast<Index>(kNpyBlock / frame_bytes), 1, std::max<Index>(1, out.frames));
     std::vector<std::byte> block(static_cast<std::size_t>(at_once) * frame_bytes);
     for (Index k = 0; k < out.frames; k += at_once) {
       const Index n = std::min(at_once, out.frames - k);
@@ -243,7 +250,8 @@ class NpySource final : public SampleSource {
   template <class U>
   void convert(const std::byte* from, Index n, U* to, Index step) const {
     if (!convert_items(info_.type, from, n, info_.big_endian, to, step))
-      throw DataError(input_.path().string(), "values", "whole numbers up to 2^53, which a double holds", "a larger one");
+      throw DataError(input_.path().string(), "values", "whole numbers up to 2^53, which a double holds",
+                      "a larger one");
   }
 
   InputFile input_;
@@ -281,7 +289,8 @@ NpyInfo read_npy_info(const fs::path& file) {
   if (version > 1) length |= static_cast<std::uint64_t>(start[10]) << 16 | static_cast<std::uint64_t>(start[11]) << 24;
   constexpr std::uint64_t kLongest = std::uint64_t{1} << 20;  // three keys take a hundred bytes
   if (length > kLongest || prefix + length > input.bytes())
-    throw DataError(file.string(), "header", fmt::format("at most {} bytes inside the file", kLongest), fmt::format("{}", length));
+    throw DataError(file.string(), "header", fmt::format("at most {} bytes inside the file", kLongest),
+                    fmt::format("{}", length));
   std::string text(length, '\0');
   input.read(prefix, text.data(), length);
   NpyInfo info = NpyHeader(text, file).parse();
@@ -327,14 +336,22 @@ void write_npy(const fs::path& file, ConstFrames frames, const std::vector<Index
   }
   if (rows != frames.rows)
     throw DataError(file.string(), "shape", fmt::format("{} numbers in a frame", frames.rows), fmt::format("{}", rows));
-  std::string header = fmt::format("{{'descr': '<f{}', 'fortran_order': False, 'shape': ({}), }}", bytes_of(frames.scalar),
-                                   fmt::join(shape, ", "));
+  std::string header = fmt::format("{{'descr': '<f{}', 'fortran_order': False, 'shape': ({}), }}",
+                                   bytes_of(frames.scalar), fmt::join(shape, ", "));
   header.append(63 - (10 + header.size()) % 64, ' ');
   header += '\n';
   AtomicPath target(file);
   {
     std::ofstream out(target.path(), std::ios::binary);
-    const char start[10] = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<char>(header.size() & 255),
+    const char start[10] = {'\x93',
+                            'N',
+                            'U',
+                            'M',
+                            'P',
+                            'Y',
+                            1,
+                            0,
+                            static_cast<char>(header.size() & 255),
                             static_cast<char>(header.size() >> 8)};
     out.write(start, sizeof start);
     out.write(header.data(), static_cast<std::streamsize>(header.size()));

@@ -13,11 +13,11 @@ namespace percept::io {
 
 /// What the header says, checked against the file's length.
 struct NpyInfo {
-  std::string type;                              ///< "f4", "i2", "u1", "b1", "c8", ...
-  std::vector<Index> shape;                      ///< of the array; {} is one number
+  std::string type;          ///< "f4", "i2", "u1", "b1", "c8", ...
+  std::vector<Index> shape;  ///< of the array; {} is one number
   bool fortran_order = false;
   bool big_endian = false;
-  std::uint64_t data_offset = 0;                 ///< bytes before the first element
+  std::uint64_t data_offset = 0;  ///< bytes before the first element
   Index item_bytes = 0;
 
   Index frames() const { return shape.empty() ? 1 : shape.front(); }

@@ -34,7 +34,8 @@ Kind kind_of(const fs::path& file) {
   if (e == ".mat") return Kind::mat;
   if (e == ".h5" || e == ".hdf5" || e == ".nwb") return Kind::hdf5;
   if (e == ".percept") return Kind::store;
-  throw DataError(file.string(), "extension", ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb or .percept", e.empty() ? "none" : e);
+  throw DataError(file.string(), "extension", ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb or .percept",
+                  e.empty() ? "none" : e);
 }
 const char* kind_name(Kind k) {
   static constexpr const char* kNames[] = {"csv", "npy", "mat", "hdf5", "percept store"};
@@ -74,13 +75,18 @@ struct OpenParams {
   }
 };
 
-char default_delimiter(const fs::path& file) { return file.extension() == ".tsv" || file.extension() == ".TSV" ? '\t' : ','; }
+char default_delimiter(const fs::path& file) {
+  return file.extension() == ".tsv" || file.extension() == ".TSV" ? '\t' : ',';
+}
 
 FileSamples open_csv_samples(const fs::path& file, const OpenParams& p, bool header_stated, const std::string& where) {
   if (!header_stated)
-    throw ConfigError(where + ".header", "", fmt::format("true or false for {}: whether its first line holds names is stated, "
-                                                         "because a header of numbers looks like data", file.string()));
-  if (p.delimiter.size() > 1) throw ConfigError(where + ".delimiter", fmt::format("\"{}\"", p.delimiter), "one character");
+    throw ConfigError(where + ".header", "",
+                      fmt::format("true or false for {}: whether its first line holds names is stated, "
+                                  "because a header of numbers looks like data",
+                                  file.string()));
+  if (p.delimiter.size() > 1)
+    throw ConfigError(where + ".delimiter", fmt::format("\"{}\"", p.delimiter), "one character");
   CsvOptions o;
   o.header = p.header;
   o.delimiter = p.delimiter.empty() ? default_delimiter(file) : p.delimiter[0];
@@ -90,7 +96,8 @@ FileSamples open_csv_samples(const fs::path& file, const OpenParams& p, bool hea
     auto table = read_csv(file, o);
     s.frame_shape = {p.transpose ? table.values.cols() : table.values.rows()};
     if (!p.transpose) s.names = std::move(table.names);
-    s.samples = p.transpose ? transposed(std::move(table.values)) : std::make_shared<MemorySource>(std::move(table.values));
+    s.samples =
+        p.transpose ? transposed(std::move(table.values)) : std::make_shared<MemorySource>(std::move(table.values));
   } else {
     auto table = open_csv(file, o);
     s.frame_shape = {table.columns};
@@ -100,10 +107,12 @@ FileSamples open_csv_samples(const fs::path& file, const OpenParams& p, bool hea
   return s;
 }
 
-FileSamples open_samples(const fs::path& file, Kind kind, const OpenParams& p, bool header_stated, const std::string& where) {
+FileSamples open_samples(const fs::path& file, Kind kind, const OpenParams& p, bool header_stated,
+                         const std::string& where) {
   FileSamples s;
   switch (kind) {
-    case Kind::csv: return open_csv_samples(file, p, header_stated, where);
+    case Kind::csv:
+      return open_csv_samples(file, p, header_stated, where);
     case Kind::npy: {
       const NpyInfo info = read_npy_info(file);
       s.scalar = info.scalar();
@@ -112,7 +121,8 @@ FileSamples open_samples(const fs::path& file, Kind kind, const OpenParams& p, b
         s.samples = open_npy(file);
       } else {
         if (info.shape.size() != 2 || info.type[0] == 'c')
-          throw ConfigError(where + ".transpose", "true", fmt::format("{} to be a real matrix of two dimensions", file.string()));
+          throw ConfigError(where + ".transpose", "true",
+                            fmt::format("{} to be a real matrix of two dimensions", file.string()));
         s.frame_shape = {info.frames()};
         s.samples = transposed(read_npy(file));
       }
@@ -134,8 +144,9 @@ FileSamples open_samples(const fs::path& file, Kind kind, const OpenParams& p, b
         if (d.path == p.variable || d.path == "/" + p.variable || (p.variable.empty() && d.readable)) wanted = &d;
       }
       if (p.variable.empty() && readable.size() != 1)
-        throw DataError(file.string(), "variable", readable.empty() ? "a data set of numbers in one or two dimensions"
-                                                                    : fmt::format("the name of one of {}", fmt::join(readable, ", ")),
+        throw DataError(file.string(), "variable",
+                        readable.empty() ? "a data set of numbers in one or two dimensions"
+                                         : fmt::format("the name of one of {}", fmt::join(readable, ", ")),
                         readable.empty() ? "none" : "no name");
       s.samples = open_hdf5(file, wanted ? wanted->path : p.variable, p.transpose);
       s.scalar = wanted->scalar;
@@ -178,11 +189,15 @@ Value describe_table(const Table& t) {
     if (c.is_text()) {
       column["missing"] = std::count(c.text.begin(), c.text.end(), "");
     } else if (!c.numbers.empty()) {
-      add_range(column, MemorySource(Eigen::Map<const Eigen::RowVectorXd>(c.numbers.data(), static_cast<Index>(c.numbers.size()))), 1);
+      add_range(
+          column,
+          MemorySource(Eigen::Map<const Eigen::RowVectorXd>(c.numbers.data(), static_cast<Index>(c.numbers.size()))),
+          1);
     }
     columns.push_back(std::move(column));
   }
-  return Value::object({{"name", t.name}, {"rows", t.columns.empty() ? 0 : t.columns[0].size()}, {"columns", std::move(columns)}});
+  return Value::object(
+      {{"name", t.name}, {"rows", t.columns.empty() ? 0 : t.columns[0].size()}, {"columns", std::move(columns)}});
 }
 
 /// A text file as a person would see it: a header where the first line is not all numbers, numbers where the next is.
@@ -209,10 +224,12 @@ CsvLook look_at_csv(const fs::path& file) {
     }
     return true;
   };
-  const std::string_view text = std::string_view(start).starts_with("\xEF\xBB\xBF") ? std::string_view(start).substr(3) : start;
+  const std::string_view text =
+      std::string_view(start).starts_with("\xEF\xBB\xBF") ? std::string_view(start).substr(3) : start;
   const auto first = text.find('\n');
   look.options.header = !numeric(text.substr(0, first));
-  const auto second = first == text.npos ? std::string_view() : text.substr(first + 1, text.find('\n', first + 1) - first - 1);
+  const auto second =
+      first == text.npos ? std::string_view() : text.substr(first + 1, text.find('\n', first + 1) - first - 1);
   look.numbers = numeric(*look.options.header ? second : text.substr(0, first));
   return look;
 }
@@ -225,7 +242,8 @@ Stream open_stream(const fs::path& file, const Value& options, const std::string
   require_file(file);
   if (kind == Kind::store) {
     for (const char* key : {"rate_hz", "start_s", "unit", "transpose"})
-      if (options.contains(key)) throw ConfigError(where + "." + key, "", fmt::format("nothing: {} states its own", file.string()));
+      if (options.contains(key))
+        throw ConfigError(where + "." + key, "", fmt::format("nothing: {} states its own", file.string()));
     const Recording r = open_store(file);
     if (p.variable.empty() && r.streams.size() == 1) return r.streams[0];
     return r.stream(p.variable, where + ".variable");
@@ -242,7 +260,8 @@ Stream open_stream(const fs::path& file, const Value& options, const std::string
   s.format.parts.push_back(std::move(part));
   if (options.contains("rate_hz")) {
     if (!(p.rate_hz > 0) || !std::isfinite(p.rate_hz))
-      throw ConfigError(where + ".rate_hz", fmt::format("{}", p.rate_hz), "a rate above 0 Hz (leave it out for items without a clock)");
+      throw ConfigError(where + ".rate_hz", fmt::format("{}", p.rate_hz),
+                        "a rate above 0 Hz (leave it out for items without a clock)");
     s.format.rate_hz = p.rate_hz;
     s.format.start_s = p.start_s;
   } else {
@@ -277,7 +296,9 @@ Value describe_file(const fs::path& file) {
       d["header"] = *look.options.header;
       if (look.numbers) {
         const auto table = open_csv(file, look.options);
-        Value item = Value::object({{"name", file.stem().string()}, {"shape", Value(std::vector<Index>{table.samples->frames(), table.columns})}, {"type", "f64"}});
+        Value item = Value::object({{"name", file.stem().string()},
+                                    {"shape", Value(std::vector<Index>{table.samples->frames(), table.columns})},
+                                    {"type", "f64"}});
         if (!table.names.empty()) item["columns"] = Value(table.names);
         add_range_if_small(item, *table.samples, table.columns);
         contents.push_back(std::move(item));
@@ -288,15 +309,20 @@ Value describe_file(const fs::path& file) {
     }
     case Kind::npy: {
       const NpyInfo info = read_npy_info(file);
-      Value item = Value::object({{"name", file.stem().string()}, {"shape", Value(info.shape)}, {"type", info.type}, {"fortran_order", info.fortran_order}});
+      Value item = Value::object({{"name", file.stem().string()},
+                                  {"shape", Value(info.shape)},
+                                  {"type", info.type},
+                                  {"fortran_order", info.fortran_order}});
       const auto shape = info.frame_shape();
-      add_range_if_small(item, *open_npy(file), std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>()));
+      add_range_if_small(item, *open_npy(file),
+                         std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>()));
       contents.push_back(std::move(item));
       break;
     }
     case Kind::mat:
       for (const auto& v : list_mat(file)) {
-        Value item = Value::object({{"name", v.name}, {"shape", Value(v.shape)}, {"type", v.type}, {"readable", v.readable}});
+        Value item =
+            Value::object({{"name", v.name}, {"shape", Value(v.shape)}, {"type", v.type}, {"readable", v.readable}});
         if (v.readable && v.shape[0] <= kSmallValues / v.shape[1]) {
           const MemorySource samples(read_mat(file, v.name));
           add_range(item, samples, samples.matrix().rows());
@@ -306,7 +332,8 @@ Value describe_file(const fs::path& file) {
       break;
     case Kind::hdf5:
       for (const auto& v : list_hdf5(file)) {
-        Value item = Value::object({{"name", v.path}, {"shape", Value(v.shape)}, {"type", v.type}, {"readable", v.readable}});
+        Value item =
+            Value::object({{"name", v.path}, {"shape", Value(v.shape)}, {"type", v.type}, {"readable", v.readable}});
         if (v.readable) add_range_if_small(item, *open_hdf5(file, v.path), v.shape.size() == 1 ? 1 : v.shape[1]);
         contents.push_back(std::move(item));
       }
@@ -317,13 +344,18 @@ Value describe_file(const fs::path& file) {
       d["meta"] = r.meta;
       d["events"] = r.events.size();
       for (const auto& s : r.streams) {
-        Value item = Value::object({{"name", s.name}, {"frames", s.frames()}, {"format", s.format.describe()}, {"axis", name_of(s.format.axis)}, {"type", name_of(s.format.scalar)}});
+        Value item = Value::object({{"name", s.name},
+                                    {"frames", s.frames()},
+                                    {"format", s.format.describe()},
+                                    {"axis", name_of(s.format.axis)},
+                                    {"type", name_of(s.format.scalar)}});
         if (s.format.axis == Axis::time) {
           item["rate_hz"] = s.format.rate_hz;
           item["start_s"] = s.format.start_s;
         }
         Value parts = Value::array();
-        for (const auto& p : s.format.parts) parts.push_back(Value::object({{"name", p.name}, {"shape", Value(p.shape)}, {"unit", p.unit}}));
+        for (const auto& p : s.format.parts)
+          parts.push_back(Value::object({{"name", p.name}, {"shape", Value(p.shape)}, {"unit", p.unit}}));
         item["parts"] = std::move(parts);
         add_range_if_small(item, *s.samples, s.format.size());
         contents.push_back(std::move(item));
@@ -352,8 +384,12 @@ void check_file(const fs::path& file) {
       add_range(ignored, *open_npy(file), std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>()));
       break;
     }
-    case Kind::mat: list_mat(file); break;    // a child process has read all of it
-    case Kind::hdf5: list_hdf5(file); break;
+    case Kind::mat:
+      list_mat(file);
+      break;  // a child process has read all of it
+    case Kind::hdf5:
+      list_hdf5(file);
+      break;
     case Kind::store:
       for (const auto& s : open_store(file).streams) add_range(ignored, *s.samples, s.format.size());
       break;

@@ -32,7 +32,8 @@ fs::path probe_program() {
   if (const char* set = std::getenv("PERCEPT_PROBE"); set && *set) return set;
   std::error_code ignored;
   std::vector<fs::path> places;
-  if (const auto self = fs::read_symlink("/proc/self/exe", ignored); !self.empty()) places.push_back(self.parent_path());
+  if (const auto self = fs::read_symlink("/proc/self/exe", ignored); !self.empty())
+    places.push_back(self.parent_path());
   Dl_info library{};
   if (dladdr(reinterpret_cast<const void*>(&sha256_file), &library) && library.dli_fname) {
     const auto folder = fs::absolute(library.dli_fname, ignored).parent_path();
@@ -41,7 +42,9 @@ fs::path probe_program() {
   }
   for (const auto& place : places)
     if (::access((place / "percept-probe").c_str(), X_OK) == 0) return place / "percept-probe";
-  throw Error("percept-probe, which reads foreign HDF5 and .mat files first, is not beside the program: set PERCEPT_PROBE to it");
+  throw Error(
+      "percept-probe, which reads foreign HDF5 and .mat files first, is not beside the program: set PERCEPT_PROBE to "
+      "it");
 }
 
 class Descriptor {
@@ -88,7 +91,8 @@ ProbeResult run_probe(const char* kind, const fs::path& file, double timeout_s) 
   ProbeResult result;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(timeout_s);
   for (;;) {  // its end of the pipe closes when it ends
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) {
       result.timed_out = true;
       ::kill(child, SIGKILL);
@@ -120,11 +124,14 @@ void probe_once(const char* kind, const fs::path& file, double timeout_s) {
   }
   const double limit = timeout_s + static_cast<double>(bytes) / 20e6;
   const auto result = run_probe(kind, file, limit);
-  const std::string expected = std::string(kind) == "mat" ? "a .mat file that can be read safely" : "an HDF5 file that can be read safely";
+  const std::string expected =
+      std::string(kind) == "mat" ? "a .mat file that can be read safely" : "an HDF5 file that can be read safely";
   if (result.timed_out)
-    throw DataError(file.string(), "", expected, fmt::format("one that a child process did not finish in {:.0f} s", limit));
+    throw DataError(file.string(), "", expected,
+                    fmt::format("one that a child process did not finish in {:.0f} s", limit));
   if (WIFSIGNALED(result.status))
-    throw DataError(file.string(), "", expected, fmt::format("one that broke the library in a child process (signal {})", WTERMSIG(result.status)));
+    throw DataError(file.string(), "", expected,
+                    fmt::format("one that broke the library in a child process (signal {})", WTERMSIG(result.status)));
   if (WEXITSTATUS(result.status) == static_cast<int>(Exit::bad_input)) {
     // the child's own sentence, as its three parts
     std::string part[3];
@@ -137,7 +144,9 @@ void probe_once(const char* kind, const fs::path& file, double timeout_s) {
     throw DataError(file.string(), part[0], part[1], part[2]);
   }
   if (WEXITSTATUS(result.status) != 0)
-    throw DataError(file.string(), "", expected, fmt::format("one that a child process gave up on (exit {}) {}", WEXITSTATUS(result.status), result.text));
+    throw DataError(
+        file.string(), "", expected,
+        fmt::format("one that a child process gave up on (exit {}) {}", WEXITSTATUS(result.status), result.text));
   std::lock_guard lock(mutex);
   passed[key] = true;
 }

@@ -1,5 +1,5 @@
-/// percept-probe KIND FILE: reads a whole foreign file with libraries that may crash on it. Ends with 0 when all is well;
-/// with 3 and "field NUL expected NUL found" on standard output when the file is not.
+/// percept-probe KIND FILE: reads a whole foreign file with libraries that may crash on it.
+/// Ends with 0 when all is well; with 3 and "field NUL expected NUL found" on standard output when the file is not.
 #include <sys/resource.h>
 
 #include <cstdio>
@@ -14,7 +14,8 @@
 int main(int argc, char** argv) {
   using percept::Exit;
   if (argc != 3 || (std::strcmp(argv[1], "hdf5") != 0 && std::strcmp(argv[1], "mat") != 0)) {
-    std::fputs("usage: percept-probe hdf5|mat FILE\n(part of percept: reads a foreign file before percept does)\n", stderr);
+    std::fputs("usage: percept-probe hdf5|mat FILE\n(part of percept: reads a foreign file before percept does)\n",
+               stderr);
     return static_cast<int>(Exit::usage);
   }
   const std::filesystem::path file = argv[2];

@@ -29,10 +29,11 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr hsize_t kChunkBytes = hsize_t{256} << 10;
-constexpr hsize_t kChunkRow = hsize_t{1} << 20;     ///< scalars of one frame in a chunk
+constexpr hsize_t kChunkRow = hsize_t{1} << 20;  ///< scalars of one frame in a chunk
 constexpr Index kLargestFrame = Index{1} << 40;
 
-[[noreturn]] void store_error(const fs::path& file, const std::string& field, const std::string& expected, const std::string& found) {
+[[noreturn]] void store_error(const fs::path& file, const std::string& field, const std::string& expected,
+                              const std::string& found) {
   throw DataError(file.string(), field, expected, found);
 }
 
@@ -54,8 +55,11 @@ Value format_to_value(const StreamFormat& f) {
       if (c.position) row["position"] = Value(std::vector<double>(c.position->begin(), c.position->end()));
       rows.push_back(std::move(row));
     }
-    parts.push_back(Value::object(
-        {{"name", p.name}, {"shape", Value(p.shape)}, {"unit", p.unit}, {"rows", std::move(rows)}, {"levels", Value(p.levels)}}));
+    parts.push_back(Value::object({{"name", p.name},
+                                   {"shape", Value(p.shape)},
+                                   {"unit", p.unit},
+                                   {"rows", std::move(rows)},
+                                   {"levels", Value(p.levels)}}));
   }
   return Value::object({{"axis", name_of(f.axis)},
                         {"scalar", name_of(f.scalar)},
@@ -83,21 +87,27 @@ StreamFormat format_from_value(const Value& v) {
     Index size = 1;
     for (const auto& s : part.at("shape").as_array()) {
       p.shape.push_back(s.as_integer());
-      if (p.shape.back() < 1 || p.shape.back() > kLargestFrame / size) throw Error("a shape that can exist was expected");
+      if (p.shape.back() < 1 || p.shape.back() > kLargestFrame / size)
+        throw Error("a shape that can exist was expected");
       size *= p.shape.back();
     }
     rows += size;
     for (const auto& row : part.at("rows").as_array()) {
-      Channel c{.name = row.at("name").as_string(), .kind = row.at("kind").as_string(), .unit = row.at("unit").as_string(),
-                .position = {}, .good = row.at("good").as_bool()};
+      Channel c{.name = row.at("name").as_string(),
+                .kind = row.at("kind").as_string(),
+                .unit = row.at("unit").as_string(),
+                .position = {},
+                .good = row.at("good").as_bool()};
       if (const Value* at = row.find("position"); at && at->as_array().size() == 3)
-        c.position = {number_or_nan(at->as_array()[0]), number_or_nan(at->as_array()[1]), number_or_nan(at->as_array()[2])};
+        c.position = {number_or_nan(at->as_array()[0]), number_or_nan(at->as_array()[1]),
+                      number_or_nan(at->as_array()[2])};
       p.rows.push_back(std::move(c));
     }
     for (const auto& level : part.at("levels").as_array()) p.levels.push_back(level.as_string());
     f.parts.push_back(std::move(p));
   }
-  if (f.parts.empty() || rows > kLargestFrame || (f.axis == Axis::time && !(f.rate_hz > 0))) throw Error("a format that can exist was expected");
+  if (f.parts.empty() || rows > kLargestFrame || (f.axis == Axis::time && !(f.rate_hz > 0)))
+    throw Error("a format that can exist was expected");
   return f;
 }
 
@@ -107,7 +117,8 @@ void check_format(const StreamFormat& f, const fs::path& file, const std::string
     if (!std::isfinite(f.rate_hz) || !std::isfinite(f.start_s)) throw Error("not finite");
     format_from_value(format_to_value(f));
   } catch (const Error&) {
-    store_error(file, name, "a format with parts, shapes of at least 1, and a finite rate above 0 on the time axis", f.describe());
+    store_error(file, name, "a format with parts, shapes of at least 1, and a finite rate above 0 on the time axis",
+                f.describe());
   }
 }
 
@@ -127,7 +138,8 @@ class GrowingArray {
   /// Room for the next row, to be filled by the caller.
   std::byte* next_row() {
     if (rows_ == chunk_) flush();
-    if ((rows_ + 1) * row_bytes_ > buffer_.size()) buffer_.resize(std::min<std::size_t>(chunk_ * row_bytes_, std::max(row_bytes_, 2 * buffer_.size())));
+    if ((rows_ + 1) * row_bytes_ > buffer_.size())
+      buffer_.resize(std::min<std::size_t>(chunk_ * row_bytes_, std::max(row_bytes_, 2 * buffer_.size())));
     return buffer_.data() + rows_++ * row_bytes_;
   }
   hsize_t length() const { return length_ + rows_; }
@@ -162,7 +174,8 @@ class GrowingArray {
     H5Pset_obj_track_times(plist.get(), false);
     H5Pset_chunk_cache(access.get(), 0, 0, 1.0);  // chunks come whole: straight to the file, in order
     const Hdf5Handle space(H5Screate_simple(2, size, most), H5Sclose);
-    set_ = Hdf5Handle(H5Dcreate2(file_, name_.c_str(), type_, space.get(), H5P_DEFAULT, plist.get(), access.get()), H5Dclose);
+    set_ = Hdf5Handle(H5Dcreate2(file_, name_.c_str(), type_, space.get(), H5P_DEFAULT, plist.get(), access.get()),
+                      H5Dclose);
     if (!set_.ok()) fail();
   }
 
@@ -179,9 +192,11 @@ class GrowingArray {
 namespace {
 
 template <class T>
-void write_array(hid_t file, const fs::path& path, const std::string& name, std::span<const T> values, hsize_t width = 1) {
+void write_array(hid_t file, const fs::path& path, const std::string& name, std::span<const T> values,
+                 hsize_t width = 1) {
   GrowingArray array(file, path, name, native_type<T>(), width);
-  for (std::size_t at = 0; at < values.size(); at += width) std::memcpy(array.next_row(), values.data() + at, width * sizeof(T));
+  for (std::size_t at = 0; at < values.size(); at += width)
+    std::memcpy(array.next_row(), values.data() + at, width * sizeof(T));
   array.finish();
 }
 
@@ -217,7 +232,7 @@ struct StoreWriter::Impl {
   Value meta = Value::table(), tables = Value::array(), labels = Value::array();
   std::vector<std::unique_ptr<Growing>> streams;
   std::unique_ptr<GrowingArray> event_times, event_ids;
-  std::map<std::int32_t, std::int64_t> label_of;       ///< ids of this process are not those of the next
+  std::map<std::int32_t, std::int64_t> label_of;  ///< ids of this process are not those of the next
   double last_onset = -std::numeric_limits<double>::infinity();
 };
 
@@ -234,7 +249,8 @@ int StoreWriter::add_stream(const std::string& name, const StreamFormat& format)
   check_format(format, im.path, name);
   const std::string array = fmt::format("stream{}", im.streams.size());
   auto s = std::make_unique<Impl::Growing>(Impl::Growing{
-      name, format, GrowingArray(im.file.get(), im.path, array, native_type(format.scalar), static_cast<hsize_t>(format.size())),
+      name, format,
+      GrowingArray(im.file.get(), im.path, array, native_type(format.scalar), static_cast<hsize_t>(format.size())),
       nullptr, std::numeric_limits<std::int64_t>::min()});
   if (format.axis == Axis::item)
     s->keys = std::make_unique<GrowingArray>(im.file.get(), im.path, array + "_keys", native_type<std::int64_t>(), 1);
@@ -245,9 +261,11 @@ int StoreWriter::add_stream(const std::string& name, const StreamFormat& format)
 void StoreWriter::append(int stream, ConstFrames frames, std::span<const std::int64_t> keys) {
   auto& s = impl_->at(stream);
   const Index rows = s.format.size();
-  if (frames.rows != rows) store_error(impl_->path, s.name, fmt::format("frames of {} rows", rows), fmt::format("{}", frames.rows));
+  if (frames.rows != rows)
+    store_error(impl_->path, s.name, fmt::format("frames of {} rows", rows), fmt::format("{}", frames.rows));
   if (keys.size() != (s.keys ? static_cast<std::size_t>(frames.frames) : 0))
-    store_error(impl_->path, s.name, s.keys ? fmt::format("{} keys, one a frame", frames.frames) : "no keys on the time axis",
+    store_error(impl_->path, s.name,
+                s.keys ? fmt::format("{} keys, one a frame", frames.frames) : "no keys on the time axis",
                 fmt::format("{}", keys.size()));
   for (Index k = 0; k < frames.frames; ++k)
     copy_frames(frames.slice(k, 1), MutableFrames(s.samples.next_row(), s.format.scalar, rows, 1, rows));
@@ -266,7 +284,8 @@ void StoreWriter::add_table(const Table& table) {
   for (std::size_t c = 0; c < table.columns.size(); ++c) {
     const auto& column = table.columns[c];
     if (column.size() != rows)
-      store_error(im.path, table.name + "." + column.name, fmt::format("{} rows as in the first column", rows), fmt::format("{}", column.size()));
+      store_error(im.path, table.name + "." + column.name, fmt::format("{} rows as in the first column", rows),
+                  fmt::format("{}", column.size()));
     const std::string array = fmt::format("table{}_{}", im.tables.size(), c);
     if (column.is_text()) {
       std::string all;
@@ -275,7 +294,8 @@ void StoreWriter::add_table(const Table& table) {
         all += t;
         lengths.push_back(static_cast<std::int64_t>(t.size()));
       }
-      write_array<unsigned char>(im.file.get(), im.path, array, {reinterpret_cast<const unsigned char*>(all.data()), all.size()});
+      write_array<unsigned char>(im.file.get(), im.path, array,
+                                 {reinterpret_cast<const unsigned char*>(all.data()), all.size()});
       write_array<std::int64_t>(im.file.get(), im.path, array + "_bytes", lengths);
     } else {
       write_array<double>(im.file.get(), im.path, array, column.numbers);
@@ -294,7 +314,8 @@ void StoreWriter::add_events(std::span<const Event> events) {
   }
   for (const Event& e : events) {
     if (!(e.onset_s >= im.last_onset))
-      store_error(im.path, "events", fmt::format("rising onsets (from {} s)", im.last_onset), fmt::format("{} s", e.onset_s));
+      store_error(im.path, "events", fmt::format("rising onsets (from {} s)", im.last_onset),
+                  fmt::format("{} s", e.onset_s));
     im.last_onset = e.onset_s;
     const auto [label, fresh] = im.label_of.try_emplace(e.label.id(), static_cast<std::int64_t>(im.labels.size()));
     if (fresh) im.labels.push_back(e.label.text());
@@ -309,7 +330,8 @@ void StoreWriter::commit() {
   auto& im = *impl_;
   Value streams = Value::array();
   for (auto& s : im.streams) {
-    streams.push_back(Value::object({{"name", s->name}, {"frames", s->samples.length()}, {"format", format_to_value(s->format)}}));
+    streams.push_back(
+        Value::object({{"name", s->name}, {"frames", s->samples.length()}, {"format", format_to_value(s->format)}}));
     s->samples.finish();
     if (s->keys) s->keys->finish();
   }
@@ -325,7 +347,8 @@ void StoreWriter::commit() {
                                                    {"tables", im.tables},
                                                    {"events", events},
                                                    {"labels", im.labels}}));
-  write_array<unsigned char>(im.file.get(), im.path, "index", {reinterpret_cast<const unsigned char*>(index.data()), index.size()});
+  write_array<unsigned char>(im.file.get(), im.path, "index",
+                             {reinterpret_cast<const unsigned char*>(index.data()), index.size()});
   if (!im.file.close()) store_error(im.path, "", "a place that can be written", hdf5_complaint());
   im.target.commit();
 }
@@ -348,8 +371,9 @@ void write_store(const fs::path& file, const Recording& recording) {
       const MutableFrames frames(data, s.format.scalar, rows, n, rows);
       s.samples->read(first, frames);
       out.append(stream, frames,
-                 s.format.axis == Axis::item ? std::span(s.keys).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(n))
-                                             : std::span<const std::int64_t>());
+                 s.format.axis == Axis::item
+                     ? std::span(s.keys).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(n))
+                     : std::span<const std::int64_t>());
     }
   }
   for (const auto& t : recording.tables) out.add_table(t);
@@ -371,14 +395,19 @@ struct StoreFile {
     H5Pset_chunk_cache(access.get(), 521, 2 * kChunkBytes, 1.0);
     Hdf5Handle set(H5Dopen2(file.get(), name.c_str(), access.get()), H5Dclose);
     if (!set.ok()) store_error(path, name, "an array", hdf5_complaint());
-    const Hdf5Handle is(H5Dget_type(set.get()), H5Tclose), space(H5Dget_space(set.get()), H5Sclose), plist(H5Dget_create_plist(set.get()), H5Pclose);
+    const Hdf5Handle is(H5Dget_type(set.get()), H5Tclose), space(H5Dget_space(set.get()), H5Sclose),
+        plist(H5Dget_create_plist(set.get()), H5Pclose);
     hsize_t size[2] = {};
-    const bool fits = H5Sget_simple_extent_ndims(space.get()) == 2 && H5Sget_simple_extent_dims(space.get(), size, nullptr) == 2 &&
-                      H5Tequal(is.get(), type) > 0 && H5Pget_layout(plist.get()) == H5D_CHUNKED &&
-                      (length == kAnyLength || size[0] == length) && size[1] == width;
+    const bool fits = H5Sget_simple_extent_ndims(space.get()) == 2 &&
+                      H5Sget_simple_extent_dims(space.get(), size, nullptr) == 2 && H5Tequal(is.get(), type) > 0 &&
+                      H5Pget_layout(plist.get()) == H5D_CHUNKED && (length == kAnyLength || size[0] == length) &&
+                      size[1] == width;
     const hsize_t row = width * H5Tget_size(type), stored = fits ? H5Dget_storage_size(set.get()) : 0;
     if (!fits || stored > bytes || stored / row < size[0])
-      store_error(path, name, fmt::format("an array of {} x {} numbers", length == kAnyLength ? "any" : std::to_string(length), width), "another");
+      store_error(
+          path, name,
+          fmt::format("an array of {} x {} numbers", length == kAnyLength ? "any" : std::to_string(length), width),
+          "another");
     return set;
   }
   template <class T>
@@ -414,7 +443,8 @@ class StoreSource final : public SampleSource {
     if (H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start, nullptr, count, nullptr) < 0 ||
         H5Sselect_hyperslab(memory.get(), H5S_SELECT_SET, zero, nullptr, count, nullptr) < 0 ||
         H5Dread(set_.get(), native_type(out.scalar), memory.get(), space.get(), H5P_DEFAULT, out.data) < 0)
-      store_error(file_->path, name_, fmt::format("undamaged data in frames [{}, {})", first, first + out.frames), hdf5_complaint());
+      store_error(file_->path, name_, fmt::format("undamaged data in frames [{}, {})", first, first + out.frames),
+                  hdf5_complaint());
   }
 
  private:
@@ -430,7 +460,8 @@ Recording read_index(const std::shared_ptr<StoreFile>& store) {
   const Value* version = index.find("percept_store");
   if (!version || !version->is_integer()) store_error(store->path, "index", "a store of percept", "another file");
   if (version->as_integer() < 1 || version->as_integer() > kStoreVersion)
-    store_error(store->path, "version", fmt::format("a store of version 1 to {}", kStoreVersion), fmt::format("{}", version->as_integer()));
+    store_error(store->path, "version", fmt::format("a store of version 1 to {}", kStoreVersion),
+                fmt::format("{}", version->as_integer()));
 
   const auto count = [&](const Value& v) {
     if (v.as_integer() < 0) throw Error("a count of at least 0 was expected");
@@ -445,10 +476,12 @@ Recording read_index(const std::shared_ptr<StoreFile>& store) {
     s.name = entry.at("name").as_string();
     s.format = format_from_value(entry.at("format"));
     const hsize_t frames = count(entry.at("frames"));
-    s.samples = std::make_shared<StoreSource>(store, array, s.format.scalar, frames, static_cast<hsize_t>(s.format.size()));
+    s.samples =
+        std::make_shared<StoreSource>(store, array, s.format.scalar, frames, static_cast<hsize_t>(s.format.size()));
     if (s.format.axis == Axis::item) {
       s.keys = store->read<std::int64_t>(array + "_keys", frames);
-      if (std::adjacent_find(s.keys.begin(), s.keys.end(), std::greater_equal<>()) != s.keys.end()) throw Error("rising keys were expected");
+      if (std::adjacent_find(s.keys.begin(), s.keys.end(), std::greater_equal<>()) != s.keys.end())
+        throw Error("rising keys were expected");
     }
     r.streams.push_back(std::move(s));
   }
@@ -463,7 +496,8 @@ Recording read_index(const std::shared_ptr<StoreFile>& store) {
         const auto all = store->read<unsigned char>(array, StoreFile::kAnyLength);
         std::size_t at = 0;
         for (const std::int64_t n : store->read<std::int64_t>(array + "_bytes", rows)) {
-          if (n < 0 || static_cast<std::size_t>(n) > all.size() - at) throw Error("text as long as its cells was expected");
+          if (n < 0 || static_cast<std::size_t>(n) > all.size() - at)
+            throw Error("text as long as its cells was expected");
           column.text.emplace_back(reinterpret_cast<const char*>(all.data()) + at, static_cast<std::size_t>(n));
           at += static_cast<std::size_t>(n);
         }
@@ -506,7 +540,8 @@ Recording open_store(const fs::path& file) {
     input.read_some(0, start, sizeof start);
     if (!std::equal(start, start + sizeof start, kStart))
       store_error(file, "", "a store of percept (HDF5 with superblock 3)",
-                  std::equal(start, start + 8, kStart) ? fmt::format("HDF5 with superblock {}", start[8]) : "another kind of file");
+                  std::equal(start, start + 8, kStart) ? fmt::format("HDF5 with superblock {}", start[8])
+                                                       : "another kind of file");
   }
   Hdf5Lock lock;
   auto store = std::make_shared<StoreFile>(StoreFile{file, open_hdf5_file(file), bytes});

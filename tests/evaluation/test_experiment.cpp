@@ -539,7 +539,7 @@ TEST(Run, WithoutASplitTheRecordingStreamsThrough) {
   const auto folder = temporary_folder();
   const auto r = generated();
   const auto outcome = run(pipeline("[[stage]]\nuse = \"zscore\"\nfit = \"self\"\n[[stage]]\nuse = \"count\"\n"), r, folder / "run");
-  EXPECT_EQ(outcome.result.at("output").at("frames").as_integer(), 400);
+  EXPECT_EQ(outcome.result.at("stored").at("frames").as_integer(), 400);
   EXPECT_EQ(io::open_store(folder / "run/output.percept").find("count")->matrix()(0, 399), 399);
   EXPECT_THAT(message_of([&] { run(pipeline(kLeakCases[0].stages), r, folder / "none"); }),
               AllOf(HasSubstr("test.toml: kalman"), HasSubstr("there is no [[split]]")));

@@ -2,7 +2,8 @@
 #include "tests/fuzz/fuzz.h"
 
 std::vector<std::string> percept::fuzz::seeds() {
-  return {"1,2\n3,4\n", "a,b\r\n1.5,-2e-3\r\nnan,\r\n", "\xEF\xBB\xBFname,\"the \"\"x\"\"\"\n1,\"two\nlines\"\n2,n/a\n", "inf;1\n+2;3\n\n"};
+  return {"1,2\n3,4\n", "a,b\r\n1.5,-2e-3\r\nnan,\r\n", "\xEF\xBB\xBFname,\"the \"\"x\"\"\"\n1,\"two\nlines\"\n2,n/a\n",
+          "inf;1\n+2;3\n\n"};
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {

@@ -3,8 +3,10 @@
 
 std::vector<std::string> percept::fuzz::seeds() {
   std::vector<std::string> all;
-  for (const char* head : {"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }", "{'descr': '>i2', 'fortran_order': True, 'shape': (2, 2, 2), }",
-                           "{'descr': '<c8', 'fortran_order': False, 'shape': (3,), }", "{'descr': '<f2', 'fortran_order': True, 'shape': (4, 6), }",
+  for (const char* head : {"{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }",
+                           "{'descr': '>i2', 'fortran_order': True, 'shape': (2, 2, 2), }",
+                           "{'descr': '<c8', 'fortran_order': False, 'shape': (3,), }",
+                           "{'descr': '<f2', 'fortran_order': True, 'shape': (4, 6), }",
                            "{'descr': '|O', 'fortran_order': False, 'shape': (), }"}) {
     const std::string h = head;
     std::string file = "\x93NUMPY";

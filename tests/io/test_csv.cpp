@@ -34,8 +34,9 @@ TEST(Csv, ReadsARealRecordingAsAnotherReaderDoes) {
   const CsvTable t = read_csv(all, with_header(true));
   EXPECT_THAT(t.names, ::testing::ElementsAre("session", "vx", "vy"));
   EXPECT_EQ(t.values.transpose(), testing::read_reference(all, 1));
-  EXPECT_THAT(message_of([&] { read_csv(all, with_header(false)); }),
-              HasSubstr("line 1, column 1: expected a number (a first line of names needs header = true), found 'session'"));
+  EXPECT_THAT(
+      message_of([&] { read_csv(all, with_header(false)); }),
+      HasSubstr("line 1, column 1: expected a number (a first line of names needs header = true), found 'session'"));
 }
 
 TEST(Csv, BlocksEqualTheWhole) {
@@ -51,13 +52,16 @@ TEST(Csv, BlocksEqualTheWhole) {
   }
   EXPECT_THAT(message_of([&] { io_test::in_blocks(*s.samples, 9, 10); }), HasSubstr("expected 10 rows"));
   double room[10];
-  EXPECT_THAT(message_of([&] { s.samples->read(whole.cols(), MutableFrames(room, Scalar::f64, 10, 1, 10)); }), HasSubstr("in a range inside [0, "));
+  EXPECT_THAT(message_of([&] { s.samples->read(whole.cols(), MutableFrames(room, Scalar::f64, 10, 1, 10)); }),
+              HasSubstr("in a range inside [0, "));
 }
 
 TEST(Csv, AcceptsWhatPeopleWrite) {
   const double nan = std::nan("");
   const Eigen::MatrixXd want = (Eigen::MatrixXd(2, 2) << 1, nan, -2.5e-3, 4).finished();
-  for (const char* text : {"1,-2.5e-3\nnan,4\n", "1,-2.5e-3\nNaN,4", "1,-2.5e-3\r\n,4\r\n", "\xEF\xBB\xBF" "1,-2.5e-3\nNAN,4\n\n\n",
+  for (const char* text : {"1,-2.5e-3\nnan,4\n", "1,-2.5e-3\nNaN,4", "1,-2.5e-3\r\n,4\r\n",
+                           "\xEF\xBB\xBF"
+                           "1,-2.5e-3\nNAN,4\n\n\n",
                            " 1 , -2.5e-3\t\nn/a,+4 \n", "1,-2.5e-3\n-nan,4.000\n"})
     EXPECT_TRUE(io_test::same(values(text), want)) << text;
   CsvOptions o = with_header(true);
@@ -82,27 +86,36 @@ TEST(Csv, NamesWhatIsWrongAndWhere) {
   EXPECT_THAT(csv_refusal("1,2\n3,4x\n"), HasSubstr("line 2, column 2: expected a number, found '4x'"));
   EXPECT_THAT(csv_refusal("1,2\n3,0x10\n"), HasSubstr("line 2, column 2: expected a number, found '0x10'"));
   EXPECT_THAT(csv_refusal("1,nano\n"), HasSubstr("line 1, column 2"));
-  EXPECT_THAT(csv_refusal("1\ninf\n"), HasSubstr("line 2, column 1: expected a finite number (allow_inf = true lets it pass), found 'inf'"));
-  EXPECT_THAT(csv_refusal("1\n1e999\n"), HasSubstr("line 2, column 1: expected a number in the range of a double, found '1e999'"));
+  EXPECT_THAT(csv_refusal("1\ninf\n"),
+              HasSubstr("line 2, column 1: expected a finite number (allow_inf = true lets it pass), found 'inf'"));
+  EXPECT_THAT(csv_refusal("1\n1e999\n"),
+              HasSubstr("line 2, column 1: expected a number in the range of a double, found '1e999'"));
   EXPECT_THAT(csv_refusal("1\n1,5\n"), HasSubstr("line 2"));
   EXPECT_THAT(csv_refusal("1\n\n2\n"), HasSubstr("line 2: expected numbers, found an empty line"));
-  EXPECT_THAT(csv_refusal(std::string("1,2\n3,\0\n", 8)), HasSubstr("line 2, column 2: expected text, found a NUL byte"));
+  EXPECT_THAT(csv_refusal(std::string("1,2\n3,\0\n", 8)),
+              HasSubstr("line 2, column 2: expected text, found a NUL byte"));
   EXPECT_THAT(csv_refusal(""), HasSubstr("expected at least one line of numbers, found an empty file"));
   EXPECT_THAT(csv_refusal("a,b\n", true), HasSubstr("expected at least one line of numbers, found only a header"));
   EXPECT_THAT(csv_refusal("a,b,c\n1,2\n", true), HasSubstr("line 2: expected 3 cells as in the header, found 2"));
-  EXPECT_THAT(message_of([] { read_csv("/nowhere/x.csv", with_header(false)); }), HasSubstr("/nowhere/x.csv: expected a readable file, found No such file"));
-  EXPECT_THAT(message_of([] { read_csv("/tmp", with_header(false)); }), HasSubstr("/tmp: expected a file, found a directory"));
+  EXPECT_THAT(message_of([] { read_csv("/nowhere/x.csv", with_header(false)); }),
+              HasSubstr("/nowhere/x.csv: expected a readable file, found No such file"));
+  EXPECT_THAT(message_of([] { read_csv("/tmp", with_header(false)); }),
+              HasSubstr("/tmp: expected a file, found a directory"));
   CsvOptions small = with_header(false);
   small.max_bytes = 3;
-  EXPECT_THAT(message_of([&] { read_csv(file_with("x.csv", "1,2\n"), small); }), HasSubstr("size: expected at most 3 bytes, found 4 bytes"));
-  EXPECT_THAT(message_of<ConfigError>([] { read_csv(file_with("x.csv", "1\n"), CsvOptions{}); }), HasSubstr("header: expected true or false"));
+  EXPECT_THAT(message_of([&] { read_csv(file_with("x.csv", "1,2\n"), small); }),
+              HasSubstr("size: expected at most 3 bytes, found 4 bytes"));
+  EXPECT_THAT(message_of<ConfigError>([] { read_csv(file_with("x.csv", "1\n"), CsvOptions{}); }),
+              HasSubstr("header: expected true or false"));
   CsvOptions dot = with_header(false);
   dot.delimiter = '.';
   EXPECT_THAT(message_of<ConfigError>([&] { read_csv(file_with("x.csv", "1\n"), dot); }), HasSubstr("delimiter = '.'"));
 }
 
 TEST(Csv, TableReadsQuotesAndMissingCells) {
-  const Table t = read_csv_table(file_with("people.csv", "id,age,\"the \"\"site\"\"\"\r\n1,31,\"A, north\"\r\n2,n/a,\"two\nlines\"\r\n3,7,\r\n"), with_header(true));
+  const Table t = read_csv_table(
+      file_with("people.csv", "id,age,\"the \"\"site\"\"\"\r\n1,31,\"A, north\"\r\n2,n/a,\"two\nlines\"\r\n3,7,\r\n"),
+      with_header(true));
   EXPECT_EQ(t.name, "people");
   ASSERT_EQ(t.columns.size(), 3U);
   EXPECT_EQ(t.columns[2].name, "the \"site\"");
@@ -117,8 +130,10 @@ TEST(Csv, TableNamesWhatIsWrong) {
   const auto refused = [](const std::string& text) {
     return message_of([&] { read_csv_table(file_with("x.csv", text), with_header(true)); });
   };
-  EXPECT_THAT(refused("a,b\n1,\"x\n2,3\n"), HasSubstr("line 2, column 2: expected a closing quote, found the end of the file"));
-  EXPECT_THAT(refused("a,b\n1,\"x\"y\n"), HasSubstr("line 2, column 2: expected a delimiter after the closing quote, found 'y'"));
+  EXPECT_THAT(refused("a,b\n1,\"x\n2,3\n"),
+              HasSubstr("line 2, column 2: expected a closing quote, found the end of the file"));
+  EXPECT_THAT(refused("a,b\n1,\"x\"y\n"),
+              HasSubstr("line 2, column 2: expected a delimiter after the closing quote, found 'y'"));
   EXPECT_THAT(refused("a,b\n1,\"x\n\"\n4\n"), HasSubstr("line 4: expected 2 cells as in the lines before, found 1"));
   EXPECT_THAT(refused("a,a\n1,2\n"), HasSubstr("line 1, column 2: expected column names that differ, found 'a' twice"));
   EXPECT_THAT(refused("a,b\n"), HasSubstr("expected at least one line below the header, found none"));

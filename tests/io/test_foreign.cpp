@@ -64,7 +64,9 @@ TEST(Hdf5, ListsAndReadsBlockByBlock) {
   const auto all = list_hdf5(file);
   std::string text;
   for (const auto& d : all) text += d.path + " " + d.type + (d.readable ? " yes\n" : " no\n");
-  EXPECT_EQ(text, "/cube f32 no\n/g/counts i16 yes\n/large i64 yes\n/line f64 yes\n/names text no\n/negative i64 yes\n/ularge u64 yes\n");
+  EXPECT_EQ(text,
+            "/cube f32 no\n/g/counts i16 yes\n/large i64 yes\n/line f64 yes\n/names text no\n/negative i64 "
+            "yes\n/ularge u64 yes\n");
   EXPECT_THAT(all[1].shape, ElementsAre(300, 7));
   EXPECT_EQ(all[1].scalar, Scalar::f32);
   Eigen::MatrixXd want(7, 300);
@@ -92,7 +94,8 @@ TEST(Hdf5, ReadsRealFiles) {
       ++readable;
       const auto source = open_hdf5(file, d.path);
       const Index rows = d.shape.size() == 1 ? 1 : d.shape[1];
-      EXPECT_TRUE(io_test::same(io_test::in_blocks(*source, rows, 100), io_test::in_blocks(*source, rows, d.shape[0]))) << d.path;
+      EXPECT_TRUE(io_test::same(io_test::in_blocks(*source, rows, 100), io_test::in_blocks(*source, rows, d.shape[0])))
+          << d.path;
     }
   EXPECT_GT(readable, 2);
 }
@@ -100,16 +103,20 @@ TEST(Hdf5, ReadsRealFiles) {
 TEST(Hdf5, NamesWhatIsWrong) {
   const auto file = foreign_file();
   EXPECT_THAT(message_of([&] { open_hdf5(file, "lines"); }),
-              HasSubstr("data set: expected one of /cube, /g/counts, /large, /line, /names, /negative, /ularge, found 'lines' (did you mean '/line'?)"));
-  EXPECT_THAT(message_of([&] { open_hdf5(file, "cube"); }), HasSubstr("/cube: expected numbers in one or two dimensions"));
+              HasSubstr("data set: expected one of /cube, /g/counts, /large, /line, /names, /negative, /ularge, found "
+                        "'lines' (did you mean '/line'?)"));
+  EXPECT_THAT(message_of([&] { open_hdf5(file, "cube"); }),
+              HasSubstr("/cube: expected numbers in one or two dimensions"));
   EXPECT_THAT(message_of([&] { open_hdf5(file, "names"); }), HasSubstr("found text of shape (2)"));
   for (const char* set : {"large", "ularge"})
     EXPECT_THAT(message_of([&] { io_test::in_blocks(*open_hdf5(file, set), 1, 2); }), HasSubstr("2^53"));
   EXPECT_THAT(message_of([] { list_hdf5("/nowhere/f.h5"); }), HasSubstr("found No such file"));
   EXPECT_THAT(message_of([] { list_hdf5("/tmp"); }), HasSubstr("found a directory"));
-  EXPECT_THAT(message_of([] { list_hdf5(file_with("x.h5", "1,2,3")); }), HasSubstr("expected an HDF5 file, found another kind of file"));
+  EXPECT_THAT(message_of([] { list_hdf5(file_with("x.h5", "1,2,3")); }),
+              HasSubstr("expected an HDF5 file, found another kind of file"));
   const std::string whole = bytes_of_file(file);
-  EXPECT_THAT(message_of([&] { list_hdf5(file_with("cut.h5", whole.substr(0, whole.size() / 2))); }), HasSubstr("truncated"));
+  EXPECT_THAT(message_of([&] { list_hdf5(file_with("cut.h5", whole.substr(0, whole.size() / 2))); }),
+              HasSubstr("truncated"));
 }
 
 TEST(Hdf5, DoesNotFollowLinksAndDataOutOfTheFile) {
@@ -145,7 +152,9 @@ TEST(Probe, ItsDeathTimeOutAndComplaintAreDataErrors) {
   const auto file = foreign_file();
   {
     const StandIn crash("kill -SEGV $$");
-    EXPECT_THAT(message_of([&] { probe_foreign_hdf5(file); }), HasSubstr("f.h5: expected an HDF5 file that can be read safely, found one that broke the library in a child process (signal 11)"));
+    EXPECT_THAT(message_of([&] { probe_foreign_hdf5(file); }),
+                HasSubstr("f.h5: expected an HDF5 file that can be read safely, found one that broke the library in a "
+                          "child process (signal 11)"));
   }
   {
     const StandIn hang("exec sleep 60");
@@ -153,7 +162,8 @@ TEST(Probe, ItsDeathTimeOutAndComplaintAreDataErrors) {
   }
   {
     const StandIn says(R"(printf '/a/b\0good data\0bad data'; exit 3)");
-    EXPECT_THAT(message_of([&] { probe_foreign_hdf5(file); }), HasSubstr("f.h5: /a/b: expected good data, found bad data"));
+    EXPECT_THAT(message_of([&] { probe_foreign_hdf5(file); }),
+                HasSubstr("f.h5: /a/b: expected good data, found bad data"));
   }
   {
     const StandIn gone("exit 127");
@@ -201,8 +211,8 @@ TEST(Hdf5, BrokenFilesAreErrorsNeverCrashes) {
   EXPECT_GT(refused, 10);
 }
 
-void add_variable(mat_t* mat, const char* name, matio_classes c, matio_types t, std::vector<std::size_t> shape, void* data,
-                  int flags = 0) {
+void add_variable(mat_t* mat, const char* name, matio_classes c, matio_types t, std::vector<std::size_t> shape,
+                  void* data, int flags = 0) {
   matvar_t* v = Mat_VarCreate(name, c, t, static_cast<int>(shape.size()), shape.data(), data, flags);
   ASSERT_EQ(Mat_VarWrite(mat, v, MAT_COMPRESSION_ZLIB), 0);
   Mat_VarFree(v);
@@ -241,7 +251,8 @@ TEST_P(Mat, ListsAndReadsVariables) {
   const auto file = mat_file(GetParam());
   std::string text;
   for (const auto& v : list_mat(file)) text += v.name + " " + v.type + (v.readable ? " yes\n" : " no\n");
-  for (const char* line : {"X double yes\n", "counts int16 yes\n", "good logical yes\n", "cube double no\n", "z complex double no\n", "c cell no\n", "s struct no\n"})
+  for (const char* line : {"X double yes\n", "counts int16 yes\n", "good logical yes\n", "cube double no\n",
+                           "z complex double no\n", "c cell no\n", "s struct no\n"})
     EXPECT_THAT(text, HasSubstr(line));
   EXPECT_EQ(read_mat(file, "X"), (Eigen::MatrixXd(3, 2) << 1, 4, 2, 5, 3, 6).finished());
   EXPECT_EQ(read_mat(file, "counts"), (Eigen::MatrixXd(2, 3) << 1, 3, 5, 2, 4, -6).finished());
@@ -250,7 +261,8 @@ TEST_P(Mat, ListsAndReadsVariables) {
 
 TEST_P(Mat, NamesWhatIsWrong) {
   const auto file = mat_file(GetParam());
-  EXPECT_THAT(message_of([&] { read_mat(file, "c"); }), HasSubstr("c: expected a real, full matrix of numbers with two dimensions, found cell of shape (1, 1)"));
+  EXPECT_THAT(message_of([&] { read_mat(file, "c"); }),
+              HasSubstr("c: expected a real, full matrix of numbers with two dimensions, found cell of shape (1, 1)"));
   EXPECT_THAT(message_of([&] { read_mat(file, "s"); }), HasSubstr("found struct of shape"));
   EXPECT_THAT(message_of([&] { read_mat(file, "cube"); }), HasSubstr("found double of shape (1, 2, 3)"));
   EXPECT_THAT(message_of([&] { read_mat(file, "z"); }), HasSubstr("found complex double"));
@@ -282,14 +294,18 @@ TEST(MatFile, ReadsARealRecording) {
     EXPECT_EQ(m.cols(), v.shape[1]);
     EXPECT_TRUE(m.allFinite());
   }
-  EXPECT_THAT(message_of([&] { read_mat(file, "y"); }), HasSubstr("contdata95.mat: variable: expected one of X, Y, found 'y'"));
+  EXPECT_THAT(message_of([&] { read_mat(file, "y"); }),
+              HasSubstr("contdata95.mat: variable: expected one of X, Y, found 'y'"));
 }
 
 TEST(MatFile, NamesWhatIsWrong) {
-  EXPECT_THAT(message_of([] { list_mat("/nowhere/x.mat"); }), HasSubstr("/nowhere/x.mat: expected a readable file, found No such file"));
+  EXPECT_THAT(message_of([] { list_mat("/nowhere/x.mat"); }),
+              HasSubstr("/nowhere/x.mat: expected a readable file, found No such file"));
   EXPECT_THAT(message_of([] { list_mat("/tmp"); }), HasSubstr("found a directory"));
-  EXPECT_THAT(message_of([] { list_mat(file_with("x.mat", "1,2")); }), HasSubstr("expected a MATLAB file of version 5 or 7.3, found a shorter file"));
-  EXPECT_THAT(message_of([] { list_mat(file_with("x.mat", std::string(500, '1'))); }), HasSubstr("found another kind of file"));
+  EXPECT_THAT(message_of([] { list_mat(file_with("x.mat", "1,2")); }),
+              HasSubstr("expected a MATLAB file of version 5 or 7.3, found a shorter file"));
+  EXPECT_THAT(message_of([] { list_mat(file_with("x.mat", std::string(500, '1'))); }),
+              HasSubstr("found another kind of file"));
   const std::string whole = bytes_of_file(mat_file(MAT_FT_MAT5));
   for (std::size_t n = 129; n < whole.size(); n += 41) {
     SCOPED_TRACE(n);

@@ -21,8 +21,8 @@ std::string raw(std::initializer_list<T> values) {
 }
 
 /// As NumPy writes it.
-std::filesystem::path npy(const std::string& descr, const std::string& order, const std::string& shape, const std::string& data,
-                          int version = 1) {
+std::filesystem::path npy(const std::string& descr, const std::string& order, const std::string& shape,
+                          const std::string& data, int version = 1) {
   std::string h = "{'descr': " + descr + ", 'fortran_order': " + order + ", 'shape': " + shape + ", }";
   h.resize(117, ' ');
   h += '\n';
@@ -51,7 +51,8 @@ TEST(Npy, ReadsEveryType) {
   EXPECT_EQ(read_npy(npy("'>f4'", "False", "(1,)", std::string("\x40\x40\0\0", 4)))(0, 0), 3);
   EXPECT_EQ(read_npy(npy("'|b1'", "False", "(2,)", std::string("\0\1", 2))), Eigen::RowVector2d(0, 1));
   // halves: 0, 1, 3, the smallest, the largest, minus infinity
-  const Eigen::MatrixXd half = read_npy(npy("'<f2'", "False", "(6,)", raw<std::uint16_t>({0, 0x3c00, 0x4200, 1, 0x7bff, 0xfc00})));
+  const Eigen::MatrixXd half =
+      read_npy(npy("'<f2'", "False", "(6,)", raw<std::uint16_t>({0, 0x3c00, 0x4200, 1, 0x7bff, 0xfc00})));
   EXPECT_EQ(half, (Eigen::MatrixXd(1, 6) << 0, 1, 3, 0x1p-24, 65504, -HUGE_VAL).finished());
   EXPECT_TRUE(std::isnan(read_npy(npy("'<f2'", "False", "(1,)", raw<std::uint16_t>({0x7e00})))(0, 0)));
 }
@@ -97,25 +98,32 @@ TEST(Npy, ReadsARealFile) {
 
 TEST(Npy, NamesWhatIsWrong) {
   const std::string eight = raw<double>({1});
-  EXPECT_THAT(npy_refusal(npy("'|O'", "False", "(1,)", eight)), HasSubstr("objects, which only pickle can read: never done, because it runs code"));
+  EXPECT_THAT(npy_refusal(npy("'|O'", "False", "(1,)", eight)),
+              HasSubstr("objects, which only pickle can read: never done, because it runs code"));
   EXPECT_THAT(npy_refusal(npy("'<U4'", "False", "(1,)", eight)), HasSubstr("header: expected descr: numbers"));
   EXPECT_THAT(npy_refusal(npy("[('a', '<f4')]", "False", "(1,)", eight)), HasSubstr("found a structured type"));
-  EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(2,)", eight)), HasSubstr("size: expected the data of shape (2) and type f8, found a file of"));
+  EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(2,)", eight)),
+              HasSubstr("size: expected the data of shape (2) and type f8, found a file of"));
   EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(1,)", eight + "x")), HasSubstr("for shape (1) and type f8"));
-  EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(0, 3)", "")), HasSubstr("shape: expected at least one frame of at least one number, found (0, 3)"));
-  EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(4611686018427387904, 4611686018427387904)", eight)), HasSubstr("truncated"));
+  EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(0, 3)", "")),
+              HasSubstr("shape: expected at least one frame of at least one number, found (0, 3)"));
+  EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(4611686018427387904, 4611686018427387904)", eight)),
+              HasSubstr("truncated"));
   EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(-1,)", eight)), HasSubstr("whole numbers of at least 0"));
   EXPECT_THAT(npy_refusal(npy("'<f8'", "Maybe", "(1,)", eight)), HasSubstr("True or False"));
   EXPECT_THAT(npy_refusal(npy("'<f8', 'x': 1", "False", "(1,)", eight)), HasSubstr("found 'x'"));
-  EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(1,)", eight, 7)), HasSubstr("version: expected 1.0, 2.0 or 3.0, found 7.0"));
-  EXPECT_THAT(npy_refusal(npy("'<i8'", "False", "(1,)", raw<std::int64_t>({(std::int64_t{1} << 53) + 1}))), HasSubstr("2^53"));
+  EXPECT_THAT(npy_refusal(npy("'<f8'", "False", "(1,)", eight, 7)),
+              HasSubstr("version: expected 1.0, 2.0 or 3.0, found 7.0"));
+  EXPECT_THAT(npy_refusal(npy("'<i8'", "False", "(1,)", raw<std::int64_t>({(std::int64_t{1} << 53) + 1}))),
+              HasSubstr("2^53"));
   EXPECT_THAT(npy_refusal(npy("'<u8'", "False", "(1,)", raw<std::uint64_t>({~std::uint64_t{0}}))), HasSubstr("2^53"));
   EXPECT_THAT(npy_refusal(file_with("x.npy", "")), HasSubstr("expected a NumPy .npy file, found an empty file"));
   EXPECT_THAT(npy_refusal(file_with("x.npy", "1,2,3,4,5,6")), HasSubstr("found another kind of file"));
   EXPECT_THAT(npy_refusal("/nowhere/x.npy"), HasSubstr("found No such file"));
   EXPECT_THAT(npy_refusal("/tmp"), HasSubstr("found a directory"));
   const std::string whole = io_test::bytes_of_file(npy("'<f8'", "False", "(1,)", eight));
-  for (std::size_t n = 0; n < whole.size(); ++n) EXPECT_NE(npy_refusal(file_with("cut.npy", whole.substr(0, n))), "") << n;
+  for (std::size_t n = 0; n < whole.size(); ++n)
+    EXPECT_NE(npy_refusal(file_with("cut.npy", whole.substr(0, n))), "") << n;
 }
 
 TEST(Npy, WrittenFramesComeBackBitByBit) {
@@ -129,7 +137,8 @@ TEST(Npy, WrittenFramesComeBackBitByBit) {
   const Eigen::MatrixXf f = m.cast<float>();
   write_npy(file, ConstFrames(f.data(), Scalar::f32, 4, 300, 6));  // four of six rows
   EXPECT_EQ(read_npy(file), f.cast<double>().topRows(4));
-  EXPECT_THAT(message_of([&] { write_npy(file, ConstFrames(f.data(), Scalar::f32, 6, 300, 6), {4}); }), HasSubstr("expected 6 numbers in a frame, found 4"));
+  EXPECT_THAT(message_of([&] { write_npy(file, ConstFrames(f.data(), Scalar::f32, 6, 300, 6), {4}); }),
+              HasSubstr("expected 6 numbers in a frame, found 4"));
 }
 
 }  // namespace

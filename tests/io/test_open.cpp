@@ -19,7 +19,8 @@ TEST(Open, EveryKindOfRealFile) {
   PERCEPT_NEED_DATA(csv, "bci/flint_run1/x.csv");
   PERCEPT_NEED_DATA(mat, "bci/contdata95/contdata95.mat");
   PERCEPT_NEED_DATA(h5, "calcium/celegans_flavell/2022-01-16-01.h5");
-  const Stream s = open_stream(csv, Value::object({{"header", false}, {"rate_hz", 10}, {"start_s", 0.5}, {"name", "activity"}}));
+  const Stream s =
+      open_stream(csv, Value::object({{"header", false}, {"rate_hz", 10}, {"start_s", 0.5}, {"name", "activity"}}));
   EXPECT_EQ(s.name, "activity");
   EXPECT_EQ(s.format.describe(), "{10} x f64 at 10 Hz");
   EXPECT_EQ(s.format.start_s, 0.5);
@@ -44,7 +45,8 @@ TEST(Open, TransposeAndNames) {
   EXPECT_EQ(s.format.parts[0].unit, "V");
   const Eigen::MatrixXd m = s.matrix();
   EXPECT_EQ(open_stream(csv, Value::object({{"header", true}, {"transpose", true}})).matrix(), m.transpose());
-  EXPECT_EQ(open_stream(file_with("m.tsv", "1\t2\n"), Value::object({{"header", false}})).matrix(), Eigen::Vector2d(1, 2));
+  EXPECT_EQ(open_stream(file_with("m.tsv", "1\t2\n"), Value::object({{"header", false}})).matrix(),
+            Eigen::Vector2d(1, 2));
   const auto npy = testing::temporary_folder() / "m.npy";
   write_npy(npy, ConstFrames(m.data(), Scalar::f64, 2, 3, 2));
   EXPECT_EQ(open_stream(npy).matrix(), m);
@@ -62,7 +64,10 @@ TEST(Open, AStoreStatesItsOwnFormat) {
   EXPECT_EQ(open_stream(file, Value::object({{"variable", "b"}})).format.rate_hz, 20);
   EXPECT_EQ(open_recording(file).streams.size(), 2U);
   EXPECT_THAT(message_of<ConfigError>([&] { open_stream(file); }), HasSubstr("one of the recording's streams: a, b"));
-  EXPECT_THAT(message_of<ConfigError>([&] { open_stream(file, Value::object({{"rate_hz", 1}})); }), HasSubstr("states its own"));
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                open_stream(file, Value::object({{"rate_hz", 1}}));
+              }),
+              HasSubstr("states its own"));
   const Value d = describe_file(file);
   EXPECT_EQ(d.at("contents").as_array()[0].at("max").as_number(), 1);
   EXPECT_EQ(d.at("contents").as_array()[1].at("rate_hz").as_number(), 20);
@@ -77,14 +82,17 @@ TEST(Open, NamesWhatIsWrong) {
   };
   EXPECT_THAT(refused(Value::table()), HasSubstr("a.toml:3: input.header: expected true or false for"));
   EXPECT_THAT(refused(Value::object({{"header", false}, {"rate_Hz", 3}})), HasSubstr("did you mean 'rate_hz'?"));
-  EXPECT_THAT(refused(Value::object({{"header", false}, {"rate_hz", 0}})), HasSubstr("a.toml:3: input.rate_hz = 0: expected a rate above 0 Hz"));
+  EXPECT_THAT(refused(Value::object({{"header", false}, {"rate_hz", 0}})),
+              HasSubstr("a.toml:3: input.rate_hz = 0: expected a rate above 0 Hz"));
   EXPECT_THAT(refused(Value::object({{"header", false}, {"rate_hz", -1}})), HasSubstr("input.rate_hz = -1"));
-  EXPECT_THAT(refused(Value::object({{"header", false}, {"start_s", 1}})), HasSubstr("input.start_s: expected rate_hz beside it"));
+  EXPECT_THAT(refused(Value::object({{"header", false}, {"start_s", 1}})),
+              HasSubstr("input.start_s: expected rate_hz beside it"));
   EXPECT_THAT(refused(Value::object({{"header", false}, {"rate_hz", "fast"}})), HasSubstr("input.rate_hz"));
   EXPECT_THAT(refused(Value::object({{"header", false}, {"delimiter", ";;"}})), HasSubstr("input.delimiter"));
   EXPECT_THAT(message_of([] { open_stream(file_with("x.xyz", "1")); }), HasSubstr("extension: expected .csv"));
   EXPECT_THAT(message_of([] { describe_file("/nowhere/x.npy"); }), HasSubstr("found No such file"));
-  EXPECT_THAT(message_of([] { check_file(testing::temporary_folder() / "none.percept"); }), HasSubstr("found No such file"));
+  EXPECT_THAT(message_of([] { check_file(testing::temporary_folder() / "none.percept"); }),
+              HasSubstr("found No such file"));
 }
 
 TEST(Open, InfoCountsWhatIsMissing) {

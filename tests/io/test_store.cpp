@@ -11,6 +11,9 @@
 #include "io/hdf5.h"
 #include "tests/io/helpers.h"
 
+/// libhdf5 loses a few hundred bytes when it refuses a damaged file; that is not ours to mend.
+extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5"; }
+
 namespace percept::io {
 namespace {
 namespace fs = std::filesystem;
@@ -50,9 +53,17 @@ Recording full_recording(Index frames = 5000) {
   r.streams.push_back(empty);
   r.tables.push_back({"item", {{"age", {31, std::nan(""), 7}, {}}, {"site", {}, {"A", "", "tab\tand \xff byte"}}}});
   r.tables.push_back({"nothing", {}});
-  r.events.push_back({.onset_s = 0.1, .duration_s = 0.2, .value = 3, .id = 0, .label = Label::of("go"), .row = 2, .origin = -1});
-  r.events.push_back({.onset_s = 0.1, .duration_s = 0, .value = std::nan(""), .id = 1, .label = Label::of(""), .row = -1, .origin = 4});
-  r.events.push_back({.onset_s = 1.0 / 3, .duration_s = 0, .value = 0, .id = 2, .label = Label::of("go"), .row = -1, .origin = -1});
+  r.events.push_back(
+      {.onset_s = 0.1, .duration_s = 0.2, .value = 3, .id = 0, .label = Label::of("go"), .row = 2, .origin = -1});
+  r.events.push_back({.onset_s = 0.1,
+                      .duration_s = 0,
+                      .value = std::nan(""),
+                      .id = 1,
+                      .label = Label::of(""),
+                      .row = -1,
+                      .origin = 4});
+  r.events.push_back(
+      {.onset_s = 1.0 / 3, .duration_s = 0, .value = 0, .id = 2, .label = Label::of("go"), .row = -1, .origin = -1});
   return r;
 }
 
@@ -120,8 +131,11 @@ TEST(Store, BlocksEqualTheWhole) {
   EXPECT_EQ(apart.middleRows(1, 7), whole.middleCols(4999, 3).cast<float>());
   EXPECT_EQ(apart.row(0).maxCoeff(), -1);
   EXPECT_EQ(apart.row(8).maxCoeff(), -1);
-  EXPECT_THAT(message_of([&] { io_test::in_blocks(*back.streams[0].samples, 6, 5); }), HasSubstr("expected 7 rows in a range inside [0, 20000)"));
-  EXPECT_THAT(message_of([&] { back.streams[0].samples->read(19998, MutableFrames(apart.data(), Scalar::f32, 7, 3, 9)); }), HasSubstr("[19998, 20001)"));
+  EXPECT_THAT(message_of([&] { io_test::in_blocks(*back.streams[0].samples, 6, 5); }),
+              HasSubstr("expected 7 rows in a range inside [0, 20000)"));
+  EXPECT_THAT(
+      message_of([&] { back.streams[0].samples->read(19998, MutableFrames(apart.data(), Scalar::f32, 7, 3, 9)); }),
+      HasSubstr("[19998, 20001)"));
 }
 
 TEST(Store, ManyThreadsReadAtOnce) {
@@ -133,7 +147,8 @@ TEST(Store, ManyThreadsReadAtOnce) {
   {
     std::vector<std::jthread> threads;
     for (std::size_t t = 0; t < got.size(); ++t)
-      threads.emplace_back([&, t] { got[t] = io_test::in_blocks(*back.streams[0].samples, 7, 101 + static_cast<Index>(t)); });
+      threads.emplace_back(
+          [&, t] { got[t] = io_test::in_blocks(*back.streams[0].samples, 7, 101 + static_cast<Index>(t)); });
   }
   for (const auto& m : got) EXPECT_TRUE(io_test::same(m, r.streams[0].matrix()));
 }
@@ -188,15 +203,22 @@ TEST(Store, RefusesWhatCannotBeReadBack) {
   const ConstFrames frames(m.data(), Scalar::f64, 2, 4, 2);
   const int time = out.add_stream("t", time_format(2, 100)), item = out.add_stream("i", item_format({2}));
   const std::vector<std::int64_t> rising{1, 2, 3, 4}, falling{1, 2, 2, 4};
-  EXPECT_THAT(message_of([&] { out.add_stream("t", time_format(1, 1)); }), HasSubstr("expected names that differ, found 't' twice"));
+  EXPECT_THAT(message_of([&] { out.add_stream("t", time_format(1, 1)); }),
+              HasSubstr("expected names that differ, found 't' twice"));
   EXPECT_THAT(message_of([&] { out.add_stream("z", time_format(1, 0)); }), HasSubstr("a finite rate above 0"));
   EXPECT_THAT(message_of([&] { out.add_stream("z", time_format(0, 1)); }), HasSubstr("shapes of at least 1"));
-  EXPECT_THAT(message_of([&] { out.append(time, frames, rising); }), HasSubstr("expected no keys on the time axis, found 4"));
+  EXPECT_THAT(message_of([&] { out.append(time, frames, rising); }),
+              HasSubstr("expected no keys on the time axis, found 4"));
   EXPECT_THAT(message_of([&] { out.append(item, frames); }), HasSubstr("expected 4 keys, one a frame, found 0"));
-  EXPECT_THAT(message_of([&] { out.append(item, frames, falling); }), HasSubstr("expected rising keys (above 2), found 2"));
-  EXPECT_THAT(message_of([&] { out.append(time, frames.part(0, 1)); }), HasSubstr("expected frames of 2 rows, found 1"));
+  EXPECT_THAT(message_of([&] { out.append(item, frames, falling); }),
+              HasSubstr("expected rising keys (above 2), found 2"));
+  EXPECT_THAT(message_of([&] { out.append(time, frames.part(0, 1)); }),
+              HasSubstr("expected frames of 2 rows, found 1"));
   EXPECT_THAT(message_of([&] { out.append(7, frames); }), HasSubstr("expected a number below 2, found 7"));
-  EXPECT_THAT(message_of([&] { out.add_table({"t", {{"a", {1}, {}}, {"b", {1, 2}, {}}}}); }), HasSubstr("t.b: expected 1 rows"));
+  EXPECT_THAT(message_of([&] {
+                out.add_table({"t", {{"a", {1}, {}}, {"b", {1, 2}, {}}}});
+              }),
+              HasSubstr("t.b: expected 1 rows"));
   EXPECT_THAT(message_of([&] {
                 Event late, early;
                 late.onset_s = 2;
@@ -214,7 +236,8 @@ TEST(Store, NamesWhatIsWrong) {
   EXPECT_THAT(message_of([] { open_store(file_with("r.percept", "1,2")); }), HasSubstr("found another kind of file"));
   const auto old = testing::temporary_folder() / "old.percept";
   H5Fclose(H5Fcreate(old.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
-  EXPECT_THAT(message_of([&] { open_store(old); }), HasSubstr("expected a store of percept (HDF5 with superblock 3), found HDF5 with superblock 0"));
+  EXPECT_THAT(message_of([&] { open_store(old); }),
+              HasSubstr("expected a store of percept (HDF5 with superblock 3), found HDF5 with superblock 0"));
   const auto other = testing::temporary_folder() / "other.percept";
   const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
   H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
@@ -235,7 +258,8 @@ TEST(Store, NamesWhatIsWrong) {
     H5Fclose(f);
   }
   H5Pclose(access);
-  EXPECT_THAT(message_of([&] { open_store(newer); }), HasSubstr("version: expected a store of version 1 to 1, found 99"));
+  EXPECT_THAT(message_of([&] { open_store(newer); }),
+              HasSubstr("version: expected a store of version 1 to 1, found 99"));
 }
 
 /// Bytes changed all over: an error, or the same content.
@@ -251,7 +275,9 @@ TEST(Store, DamageIsAnErrorNeverACrashNorOtherNumbers) {
     std::string bytes = whole;
     if (i % 20 == 0) bytes.resize(random() % bytes.size());
     else if (i % 3 == 0) bytes[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);
-    else bytes[random() % std::min<std::size_t>(bytes.size(), i % 3 == 1 ? 4096 : bytes.size())] = static_cast<char>(random());
+    else
+      bytes[random() % std::min<std::size_t>(bytes.size(), i % 3 == 1 ? 4096 : bytes.size())] =
+          static_cast<char>(random());
     std::ofstream(damaged, std::ios::binary | std::ios::trunc) << bytes;
     try {
       const Recording back = open_store(damaged);
@@ -267,6 +293,7 @@ TEST(Store, DamageIsAnErrorNeverACrashNorOtherNumbers) {
   EXPECT_GT(equal, 10);
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 long peak_kb() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
@@ -274,7 +301,6 @@ long peak_kb() {
   return 0;
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST(Store, MemoryIsBoundedByTheBlock) {
   const auto file = testing::temporary_folder() / "big.percept";
   const Eigen::MatrixXd block = noise(64, 1000, 2);
