@@ -99,7 +99,10 @@ Value parse_toml_value(std::string_view text) {
 
 std::string to_toml(const Value& table) {
   std::ostringstream out;
-  out << toml::toml_formatter(to_toml_table(table)) << "\n";
+  // plain strings only: of a multi-line one the first newline is lost when it is read back, a literal one takes none
+  constexpr auto kFlags = toml::toml_formatter::default_flags & ~toml::format_flags::allow_multi_line_strings &
+                          ~toml::format_flags::allow_literal_strings;
+  out << toml::toml_formatter(to_toml_table(table), kFlags) << "\n";
   return out.str();
 }
 

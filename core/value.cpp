@@ -187,6 +187,8 @@ Value parse_json(std::string_view text, const std::string& file) {
     return from_nlohmann(j);
   } catch (const Json::parse_error& e) {
     throw DataError(file, fmt::format("byte {}", e.byte), "JSON", "text that is not");
+  } catch (const Json::out_of_range&) {
+    throw DataError(file, "", "numbers that fit a double", "a larger one");
   }
 }
 

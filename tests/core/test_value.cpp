@@ -149,5 +149,12 @@ TEST(Errors, ReadAsOneLineAndCarryTheirExitCode) {
   EXPECT_EQ(Error("x").code(), Exit::run_failed);
 }
 
+TEST(Json, RefusesANumberNoDoubleHolds) { EXPECT_THROW(parse_json("[9999E9999]"), DataError); }
+
+TEST(Toml, KeepsANewlineAtTheStartOfAString) {
+  const Value v = Value::object({{"text", "\nfirst"}});
+  EXPECT_EQ(parse_toml(to_toml(v)).at("text").as_string(), "\nfirst");
+}
+
 }  // namespace
 }  // namespace percept::testing
