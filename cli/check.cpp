@@ -12,12 +12,17 @@
 namespace percept::cli {
 
 Command check_command() {
-  return {"check", "Read files whole and say what is wrong; check a pipeline without running it", [](CLI::App& app, Global& global) -> std::function<Value()> {
+  return {"check", "Read files whole and say what is wrong; check a pipeline without running it",
+          [](CLI::App& app, Global& global) -> std::function<Value()> {
             auto files = std::make_shared<std::vector<std::string>>();
-            app.add_option("files", *files, "Data files, model folders, or pipeline files (.toml)")->required()->type_name("FILE");
+            app.add_option("files", *files, "Data files, model folders, or pipeline files (.toml)")
+                ->required()
+                ->type_name("FILE");
             add_json(app, global);
-            app.footer("A data file is read to its end and its checksums are verified. Of a pipeline, every key, the input, the graph\n"
-                       "and the split are checked; nothing is fitted. The first thing that is wrong ends with exit code 3.");
+            app.footer(
+                "A data file is read to its end and its checksums are verified. Of a pipeline, every key, the input, "
+                "the graph\n"
+                "and the split are checked; nothing is fitted. The first thing that is wrong ends with exit code 3.");
             return [files, &global]() -> Value {
               Value checked = Value::array();
               for (auto& name : *files) {
@@ -27,7 +32,8 @@ Command check_command() {
                   kind = "pipeline";
                   const auto& registry = builtin_registry();
                   const auto pipeline = read_pipeline(path, registry);
-                  const auto recording = data::load_input(pipeline.input, path.parent_path(), progress_bar(global), name + ": input");
+                  const auto recording =
+                      data::load_input(pipeline.input, path.parent_path(), progress_bar(global), name + ": input");
                   evaluation::describe_graph(registry, pipeline, recording);
                   evaluation::EngineOptions options;
                   options.cancelled = interrupted;

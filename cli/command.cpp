@@ -25,8 +25,9 @@ void on_interrupt(int) {
 bool interrupted() { return stop_asked.load(); }
 
 const std::vector<Command>& commands() {
-  static const std::vector<Command> all{run_command(),  fit_command(),    report_command(), rerun_command(),      info_command(),
-                                        check_command(), stages_command(), data_command(),   completion_command(), docs_command()};
+  static const std::vector<Command> all{run_command(),        fit_command(),   report_command(), rerun_command(),
+                                        info_command(),       check_command(), stages_command(), data_command(),
+                                        completion_command(), docs_command()};
   return all;
 }
 
@@ -35,7 +36,8 @@ void add_json(CLI::App& app, Global& global) {
   app.add_flag("-q,--quiet", global.quiet, "Only errors on standard error, no progress");
 }
 void add_threads(CLI::App& app, Global& global) {
-  app.add_option("--threads", global.threads, "Threads for everything together (default: all cores)")->check(CLI::Range(1, 4096));
+  app.add_option("--threads", global.threads, "Threads for everything together (default: all cores)")
+      ->check(CLI::Range(1, 4096));
 }
 
 std::unique_ptr<CLI::App> make_app(Global& global, std::vector<std::function<Value()>>& actions) {
@@ -97,12 +99,18 @@ void score_lines(const Value& scores, const Value* intervals, const std::string&
       score_lines(v, range, prefix + key + ".", out);
       continue;
     }
-    auto one = [](const Value& x) { return x.is_number() ? fmt::format("{:.4f}", x.as_number()) : std::string("undefined"); };
-    auto interval = [&](const Value& r) { return r.is_array() && r.size() == 2 ? fmt::format(" [{}, {}]", one(r.as_array()[0]), one(r.as_array()[1])) : std::string(); };
+    auto one = [](const Value& x) {
+      return x.is_number() ? fmt::format("{:.4f}", x.as_number()) : std::string("undefined");
+    };
+    auto interval = [&](const Value& r) {
+      return r.is_array() && r.size() == 2 ? fmt::format(" [{}, {}]", one(r.as_array()[0]), one(r.as_array()[1]))
+                                           : std::string();
+    };
     std::string text;
     if (v.is_array()) {
       for (std::size_t i = 0; i < v.size(); ++i)
-        text += (i ? ", " : "") + one(v.as_array()[i]) + (range && range->is_array() && range->size() == v.size() ? interval(range->as_array()[i]) : "");
+        text += (i ? ", " : "") + one(v.as_array()[i]) +
+                (range && range->is_array() && range->size() == v.size() ? interval(range->as_array()[i]) : "");
     } else {
       text = one(v) + (range ? interval(*range) : "");
     }
@@ -122,8 +130,10 @@ std::string scores_text(const Value& result) {
     std::string lines;
     std::function<void(const Value&, const std::string&)> walk = [&](const Value& v, const std::string& prefix) {
       for (auto& [key, item] : v.as_table()) {
-        if (auto* absent = item.find("absent")) lines += fmt::format("  {:<24} none: {}\n", prefix + key, absent->as_string());
-        else if (key == "permutation") lines += fmt::format("  {:<24} {:.4g}\n", prefix + "permutation p", item.at("p").as_number());
+        if (auto* absent = item.find("absent"))
+          lines += fmt::format("  {:<24} none: {}\n", prefix + key, absent->as_string());
+        else if (key == "permutation")
+          lines += fmt::format("  {:<24} {:.4g}\n", prefix + "permutation p", item.at("p").as_number());
         else if (item.is_table() && item.size() && item.as_table()[0].second.is_table()) walk(item, prefix + key + ".");
         else score_lines(item, nullptr, prefix + key + ".", lines);
       }

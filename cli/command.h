@@ -17,13 +17,13 @@ namespace percept::cli {
 struct Global {
   bool json = false;
   bool quiet = false;
-  int threads = 0;                           ///< 0: all cores
+  int threads = 0;  ///< 0: all cores
 };
 
 /// A command adds itself to the program. `run` returns the object that --json prints; without --json it prints text.
 struct Command {
   const char* name;
-  const char* doc;                           ///< one line
+  const char* doc;  ///< one line
   std::function<std::function<Value()>(CLI::App& app, Global& global)> declare;
 };
 

@@ -9,9 +9,11 @@
 namespace percept::cli {
 
 Command docs_command() {
-  return {"docs", "Print the reference page made from the registry and the commands", [](CLI::App& app, Global& global) -> std::function<Value()> {
+  return {"docs", "Print the reference page made from the registry and the commands",
+          [](CLI::App& app, Global& global) -> std::function<Value()> {
             auto against = std::make_shared<std::string>();
-            app.add_option("--check", *against, "Compare with this file instead; exit code 4 when it is stale")->type_name("FILE");
+            app.add_option("--check", *against, "Compare with this file instead; exit code 4 when it is stale")
+                ->type_name("FILE");
             add_json(app, global);
             return [=, &global]() -> Value {
               const auto text = reference_markdown(builtin_registry());

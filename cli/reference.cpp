@@ -29,7 +29,10 @@ std::string what_it_is(const StageInfo& i) {
 
 Value param_schema(const ParamInfo& p) {
   Value one = Value::table();
-  const std::string item = p.type == "integers" || p.type == "integer" ? "integer" : p.type == "numbers" || p.type == "number" ? "number" : p.type == "boolean" ? "boolean" : "string";
+  const std::string item = p.type == "integers" || p.type == "integer" ? "integer"
+                           : p.type == "numbers" || p.type == "number" ? "number"
+                           : p.type == "boolean"                       ? "boolean"
+                                                                       : "string";
   one["type"] = item;
   if (!p.choices.empty()) one["enum"] = Value(p.choices);
   if (std::isfinite(p.min)) one["minimum"] = p.min;
@@ -46,14 +49,23 @@ Value param_schema(const ParamInfo& p) {
 Value stage_value(const StageInfo& i) {
   Value params = Value::array();
   for (auto& p : i.params) {
-    Value v = Value::object({{"key", p.key}, {"type", p.type}, {"unit", p.unit}, {"default", p.fallback}, {"doc", p.doc}});
+    Value v =
+        Value::object({{"key", p.key}, {"type", p.type}, {"unit", p.unit}, {"default", p.fallback}, {"doc", p.doc}});
     if (std::isfinite(p.min)) v["min"] = p.min;
     if (std::isfinite(p.max)) v["max"] = p.max;
     if (!p.choices.empty()) v["choices"] = Value(p.choices);
     params.push_back(v);
   }
-  return Value::object({{"name", i.name}, {"folder", i.folder}, {"doc", i.doc}, {"version", i.version}, {"trained", i.trained}, {"needs_target", i.needs_target},
-                        {"real_time", i.real_time}, {"causal_twin", i.causal_twin}, {"paper", i.paper}, {"params", params}});
+  return Value::object({{"name", i.name},
+                        {"folder", i.folder},
+                        {"doc", i.doc},
+                        {"version", i.version},
+                        {"trained", i.trained},
+                        {"needs_target", i.needs_target},
+                        {"real_time", i.real_time},
+                        {"causal_twin", i.causal_twin},
+                        {"paper", i.paper},
+                        {"params", params}});
 }
 
 std::string stage_text(const StageInfo& i) {
@@ -76,7 +88,11 @@ Value pipeline_schema(const Registry& registry) {
     for (auto& key : reserved_stage_keys())
       if (key != "use") properties[key] = Value::table();
     for (auto& p : i.params) properties[p.key] = param_schema(p);
-    stages.push_back(Value::object({{"type", "object"}, {"title", i.name}, {"properties", properties}, {"required", Value::array({"use"})}, {"additionalProperties", false}}));
+    stages.push_back(Value::object({{"type", "object"},
+                                    {"title", i.name},
+                                    {"properties", properties},
+                                    {"required", Value::array({"use"})},
+                                    {"additionalProperties", false}}));
   }
   const auto list = [](const Value& items) { return Value::object({{"type", "array"}, {"items", items}}); };
   const Value table = Value::object({{"type", "object"}});
@@ -101,11 +117,14 @@ std::string reference_markdown(const Registry& registry) {
   Global global;
   std::vector<std::function<Value()>> actions;
   const auto app = make_app(global, actions);
-  for (auto& c : commands()) s += fmt::format("\n### percept {}\n\n```text\n{}```\n", c.name, app->get_subcommand(c.name)->help("percept"));
+  for (auto& c : commands())
+    s += fmt::format("\n### percept {}\n\n```text\n{}```\n", c.name, app->get_subcommand(c.name)->help("percept"));
   s += "\n## Metrics\n\n| name | unit | better | per output | definition |\n|---|---|---|---|---|\n";
   for (auto& m : evaluation::metrics())
-    s += fmt::format("| `{}` | {} | {} | {} | {} |\n", m.name, m.unit, m.lower_is_better ? "lower" : "higher", m.per_output ? "yes" : "no", m.doc);
-  s += "\n## Stages\n\nA pipeline file names one with `use = \"...\"`. Every stage also takes `name`, `from`, `align`, `queue`; a learned one `target`,\n`fit`, `fit_s`, `model`.\n";
+    s += fmt::format("| `{}` | {} | {} | {} | {} |\n", m.name, m.unit, m.lower_is_better ? "lower" : "higher",
+                     m.per_output ? "yes" : "no", m.doc);
+  s += "\n## Stages\n\nA pipeline file names one with `use = \"...\"`. Every stage also takes `name`, `from`, `align`, "
+       "`queue`; a learned one `target`,\n`fit`, `fit_s`, `model`.\n";
   for (auto& i : registry.all()) {
     s += fmt::format("\n### {}\n\n{} In `{}/`; {}; version {}.\n", i.name, i.doc, i.folder, what_it_is(i), i.version);
     if (!i.paper.empty()) s += "\nSource: " + i.paper + "\n";
@@ -113,7 +132,8 @@ std::string reference_markdown(const Registry& registry) {
     s += "\n| key | type | default | range | meaning |\n|---|---|---|---|---|\n";
     for (auto& p : i.params) {
       const auto unit = unit_text(p);
-      s += fmt::format("| `{}` | {} | {}{} | {} | {} |\n", p.key, p.type, to_json(p.fallback), unit.empty() ? "" : " " + unit, range_text(p), p.doc);
+      s += fmt::format("| `{}` | {} | {}{} | {} | {} |\n", p.key, p.type, to_json(p.fallback),
+                       unit.empty() ? "" : " " + unit, range_text(p), p.doc);
     }
   }
   return s;

@@ -13,17 +13,22 @@ namespace percept::cli {
 namespace fs = std::filesystem;
 
 Command rerun_command() {
-  return {"rerun", "Repeat a run from its provenance and compare every byte", [](CLI::App& app, Global& global) -> std::function<Value()> {
+  return {"rerun", "Repeat a run from its provenance and compare every byte",
+          [](CLI::App& app, Global& global) -> std::function<Value()> {
             auto folder = std::make_shared<std::string>();
             auto output = std::make_shared<std::string>();
             app.add_option("run", *folder, "Folder that percept run wrote")->required()->type_name("DIR");
             app.add_option("-o,--output", *output, "Where the repetition goes (default: DIR.rerun)")->type_name("DIR");
             add_json(app, global);
-            app.footer("Uses the configuration, seed, block size and threads of provenance.json. On the same machine and version the\n"
-                       "files are the same byte for byte (run.json, which holds the time, is not compared); exit code 4 when not.");
+            app.footer(
+                "Uses the configuration, seed, block size and threads of provenance.json. On the same machine and "
+                "version the\n"
+                "files are the same byte for byte (run.json, which holds the time, is not compared); exit code 4 when "
+                "not.");
             return [=, &global]() -> Value {
               const fs::path old = *folder;
-              if (!fs::exists(old / "provenance.json")) throw DataError(*folder, "provenance.json", "a folder that percept run wrote", "none");
+              if (!fs::exists(old / "provenance.json"))
+                throw DataError(*folder, "provenance.json", "a folder that percept run wrote", "none");
               const Value origin = read_json(old / "provenance.json");
               const auto& registry = builtin_registry();
               evaluation::RunRequest request;
@@ -32,7 +37,9 @@ Command rerun_command() {
               for (auto& s : origin.at("stages").as_array()) {
                 const auto& info = registry.at(s.at("use").as_string(), "rerun");
                 if (info.version != s.at("version").as_integer())
-                  throw DataError(*folder, "provenance.json: " + s.at("use").as_string(), fmt::format("version {}", info.version), fmt::format("version {}", s.at("version").as_integer()));
+                  throw DataError(*folder, "provenance.json: " + s.at("use").as_string(),
+                                  fmt::format("version {}", info.version),
+                                  fmt::format("version {}", s.at("version").as_integer()));
               }
               Counters counters;
               request.options.counters = &counters;
@@ -40,11 +47,15 @@ Command rerun_command() {
               request.options.cancelled = interrupted;
               request.options.threads = static_cast<int>(origin.at("partition").at("threads").as_integer());
               set_thread_budget(request.options.threads);
-              request.recording = data::load_input(request.pipeline.input, file.parent_path(), request.options.progress, file.string() + ": input");
-              const Value now = evaluation::provenance(registry, request.pipeline, request.recording, request.options.threads);
+              request.recording = data::load_input(request.pipeline.input, file.parent_path(), request.options.progress,
+                                                   file.string() + ": input");
+              const Value now =
+                  evaluation::provenance(registry, request.pipeline, request.recording, request.options.threads);
               if (!(now.at("inputs") == origin.at("inputs")))
-                throw DataError(*folder, "inputs", "the same bytes as then: " + to_json(origin.at("inputs")), to_json(now.at("inputs")));
-              request.output = output->empty() ? fs::path(old.lexically_normal().string() + ".rerun") : fs::path(*output);
+                throw DataError(*folder, "inputs", "the same bytes as then: " + to_json(origin.at("inputs")),
+                                to_json(now.at("inputs")));
+              request.output =
+                  output->empty() ? fs::path(old.lexically_normal().string() + ".rerun") : fs::path(*output);
               evaluation::run_pipeline(registry, request);
               finish_progress();
 
@@ -61,14 +72,17 @@ Command rerun_command() {
                 const auto relative = fs::relative(entry.path(), request.output);
                 if (entry.is_regular_file() && !fs::exists(old / relative)) different.push_back(relative.string());
               }
-              Value result = Value::object({{"identical", same}, {"different", different}, {"output", request.output.string()}});
+              Value result =
+                  Value::object({{"identical", same}, {"different", different}, {"output", request.output.string()}});
               if (different.size()) {
                 std::string names;
                 for (auto& d : different.as_array()) names += (names.empty() ? "" : ", ") + d.as_string();
-                throw Error(fmt::format("{}: {} of {} files differ from the first run: {} (another machine, version or library?)", request.output.string(),
-                                        different.size(), different.size() + same.size(), names));
+                throw Error(fmt::format(
+                    "{}: {} of {} files differ from the first run: {} (another machine, version or library?)",
+                    request.output.string(), different.size(), different.size() + same.size(), names));
               }
-              if (!global.json) fmt::print("all {} files are the same, byte for byte: {}\n", same.size(), request.output.string());
+              if (!global.json)
+                fmt::print("all {} files are the same, byte for byte: {}\n", same.size(), request.output.string());
               return result;
             };
           }};

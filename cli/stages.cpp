@@ -7,7 +7,8 @@
 namespace percept::cli {
 
 Command stages_command() {
-  return {"stages", "List the stages, or explain one: parameters, units, ranges, source", [](CLI::App& app, Global& global) -> std::function<Value()> {
+  return {"stages", "List the stages, or explain one: parameters, units, ranges, source",
+          [](CLI::App& app, Global& global) -> std::function<Value()> {
             auto name = std::make_shared<std::string>();
             auto schema = std::make_shared<bool>(false);
             app.add_option("name", *name, "Explain this stage")->type_name("NAME");

@@ -49,14 +49,14 @@ using ProgressFn = std::function<void(double fraction, std::string_view what)>;
 
 /// Handed to prepare() and fit(). Cheap to copy; the pointers outlive the graph.
 struct Context {
-  std::string node = "stage";                ///< name of the node, for messages
-  std::uint64_t seed = 0;                    ///< random numbers are keyed by (seed, node, frame key, draw)
-  int threads = 1;                           ///< how many threads the stage may use inside
+  std::string node = "stage";  ///< name of the node, for messages
+  std::uint64_t seed = 0;      ///< random numbers are keyed by (seed, node, frame key, draw)
+  int threads = 1;             ///< how many threads the stage may use inside
   Counters* counters = nullptr;
-  const Value* tables = nullptr;             ///< the recording's tables (core/recording.h) as far as a stage may see them
-  ProgressFn progress;                       ///< may be empty
-  std::function<bool()> cancelled;           ///< may be empty; a fitter asks now and then
-  std::filesystem::path checkpoint;          ///< folder for resumable training; empty: none
+  const Value* tables = nullptr;     ///< the recording's tables (core/recording.h) as far as a stage may see them
+  ProgressFn progress;               ///< may be empty
+  std::function<bool()> cancelled;   ///< may be empty; a fitter asks now and then
+  std::filesystem::path checkpoint;  ///< folder for resumable training; empty: none
 
   /// The node's counter, or a throw-away one when nobody counts.
   Counter& counter(const std::string& name) const;

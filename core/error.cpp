@@ -36,12 +36,12 @@ std::size_t distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 DataError::DataError(std::string file, std::string field, std::string expected, std::string found)
-    : Error(data_message(file, field, expected, found), Exit::bad_input),
-      file_(std::move(file)), field_(std::move(field)), expected_(std::move(expected)), found_(std::move(found)) {}
+    : Error(data_message(file, field, expected, found), Exit::bad_input), file_(std::move(file)),
+      field_(std::move(field)), expected_(std::move(expected)), found_(std::move(found)) {}
 
 ConfigError::ConfigError(std::string key, std::string value, std::string expected)
-    : Error(config_message(key, value, expected), Exit::bad_input),
-      key_(std::move(key)), value_(std::move(value)), expected_(std::move(expected)) {}
+    : Error(config_message(key, value, expected), Exit::bad_input), key_(std::move(key)), value_(std::move(value)),
+      expected_(std::move(expected)) {}
 
 std::string did_you_mean(std::string_view word, const std::vector<std::string>& known) {
   const std::string* best = nullptr;

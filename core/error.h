@@ -14,8 +14,7 @@ enum class Exit : int { ok = 0, usage = 2, bad_input = 3, run_failed = 4, interr
 /// Base of every error percept throws on purpose.
 class Error : public std::runtime_error {
  public:
-  explicit Error(const std::string& message, Exit code = Exit::run_failed)
-      : std::runtime_error(message), code_(code) {}
+  explicit Error(const std::string& message, Exit code = Exit::run_failed) : std::runtime_error(message), code_(code) {}
   Exit code() const noexcept { return code_; }
 
  private:

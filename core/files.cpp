@@ -37,7 +37,8 @@ fs::path beside(const fs::path& p) {
 void remove_strays(const fs::path& final_path) {
   const std::string start = "." + final_path.filename().string() + ".";
   std::error_code e;
-  for (fs::directory_iterator at(final_path.has_parent_path() ? final_path.parent_path() : fs::path("."), e), end; !e && at != end; at.increment(e)) {
+  for (fs::directory_iterator at(final_path.has_parent_path() ? final_path.parent_path() : fs::path("."), e), end;
+       !e && at != end; at.increment(e)) {
     const std::string name = at->path().filename().string();
     if (!name.starts_with(start) || !name.ends_with(".part")) continue;
     int pid = 0, number = 0, length = 0;

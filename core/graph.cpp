@@ -37,14 +37,14 @@ MutableFrames room_of(EdgeBuffer& e, const StreamFormat& f) {
 struct Graph::Node {
   NodeSpec spec;
   const StageInfo* info = nullptr;
-  std::unique_ptr<Stage> stage;              ///< none for an input
+  std::unique_ptr<Stage> stage;  ///< none for an input
   Context context;
   Traits traits;
   StreamFormat in, out;
   // where the frames come from
   struct From {
     int edge = 0;
-    Index offset = 0, rows = 0;              ///< rows of one part, or of the whole frame
+    Index offset = 0, rows = 0;  ///< rows of one part, or of the whole frame
     bool whole = true;
   };
   std::vector<From> from;
@@ -54,7 +54,7 @@ struct Graph::Node {
   std::int64_t next_joined = 0;
   detail::PendingEvents join_events;
   std::vector<Event> joined_events;
-  std::vector<int> carrier;                  ///< for each origin of an event (0: the recording): the input that brings it to the join
+  std::vector<int> carrier;  ///< for each origin of an event (0: the recording): the input that brings it to the join
   // what it gives
   std::int64_t next_frame = 0;
   detail::PendingEvents pending;
@@ -83,7 +83,7 @@ struct Graph::Impl {
   std::size_t inputs = 0;
   Scalar precision = Scalar::f32;
   Context context;
-  Slot slot;                                 ///< of the serial runner
+  Slot slot;  ///< of the serial runner
   std::atomic<std::int64_t> swaps{0};
   std::vector<double> latency_s;
   std::vector<Index> memory;
@@ -120,7 +120,8 @@ Graph::Graph(const Registry& registry, std::vector<InputSpec> inputs, std::vecto
   for (auto& i : inputs) known.push_back(i.name);
   for (auto& s : specs) {
     if (std::find(known.begin(), known.end(), s.name) != known.end())
-      throw ConfigError(s.where.empty() ? s.name : s.where, "", fmt::format("a name of its own: there are two nodes called '{}' (name = \"...\")", s.name));
+      throw ConfigError(s.where.empty() ? s.name : s.where, "",
+                        fmt::format("a name of its own: there are two nodes called '{}' (name = \"...\")", s.name));
     known.push_back(s.name);
   }
   for (auto& i : inputs) {
@@ -147,7 +148,9 @@ Graph::Graph(const Registry& registry, std::vector<InputSpec> inputs, std::vecto
       if (spec.from.empty()) {
         if (s > 0) spec.from = {specs[s - 1].name};
         else if (g.inputs == 1) spec.from = {g.names[0]};
-        else throw ConfigError(spec.where.empty() ? spec.name : spec.where, "", "from = \"...\", since there is more than one input");
+        else
+          throw ConfigError(spec.where.empty() ? spec.name : spec.where, "",
+                            "from = \"...\", since there is more than one input");
       }
       const bool ready = std::all_of(spec.from.begin(), spec.from.end(), [&](auto& ref) {
         const auto name = split_reference(ref, known).first;
@@ -178,8 +181,9 @@ Graph::Graph(const Registry& registry, std::vector<InputSpec> inputs, std::vecto
           std::vector<std::string> parts;
           for (auto& q : format.parts) parts.push_back(q.name);
           if (!p)
-            throw ConfigError((spec.where.empty() ? spec.name : spec.where) + ".from", "\"" + ref + "\"",
-                              fmt::format("a part of '{}': {}{}", name, fmt::join(parts, ", "), did_you_mean(part, parts)));
+            throw ConfigError(
+                (spec.where.empty() ? spec.name : spec.where) + ".from", "\"" + ref + "\"",
+                fmt::format("a part of '{}': {}{}", name, fmt::join(parts, ", "), did_you_mean(part, parts)));
           f.offset = format.part_offset(part);
           f.rows = p->size();
           f.whole = false;
@@ -190,12 +194,13 @@ Graph::Graph(const Registry& registry, std::vector<InputSpec> inputs, std::vecto
         latency = std::max(latency, g.latency_s[static_cast<std::size_t>(f.edge)]);
         const Index m = g.memory[static_cast<std::size_t>(f.edge)];
         memory = (m == Traits::kAllFrames || memory == Traits::kAllFrames) ? Traits::kAllFrames
-                 : (m < 0 || memory < 0)                                    ? Traits::kDecaying
-                                                                            : std::max(m, memory);
+                 : (m < 0 || memory < 0)                                   ? Traits::kDecaying
+                                                                           : std::max(m, memory);
       }
       if (spec.from.size() > 1) {
         n->join = std::make_unique<Join>();
-        n->in = n->join->prepare(formats, spec.from, spec.align == "nearest", spec.where.empty() ? spec.name : spec.where);
+        n->in =
+            n->join->prepare(formats, spec.from, spec.align == "nearest", spec.where.empty() ? spec.name : spec.where);
         n->joined.resize(static_cast<std::size_t>(n->in.size() * n->in.max_frames) * bytes_of(precision));
         n->joined_keys.resize(static_cast<std::size_t>(n->in.max_frames));
         n->joined_events.reserve(256);
@@ -214,7 +219,8 @@ Graph::Graph(const Registry& registry, std::vector<InputSpec> inputs, std::vecto
       n->swap_room.resize(state_bytes(*n->stage));
       latency += n->traits.latency_s;
       if (n->traits.memory_frames == Traits::kAllFrames) memory = Traits::kAllFrames;
-      else if (memory != Traits::kAllFrames && (n->traits.memory_frames == Traits::kDecaying || memory == Traits::kDecaying))
+      else if (memory != Traits::kAllFrames &&
+               (n->traits.memory_frames == Traits::kDecaying || memory == Traits::kDecaying))
         memory = Traits::kDecaying;
       else if (memory >= 0 && n->traits.memory_frames > 0) {
         const double input_rate = g.inputs ? g.nodes[0]->out.rate_hz : 0;
@@ -247,7 +253,8 @@ Graph::Graph(const Registry& registry, std::vector<InputSpec> inputs, std::vecto
       std::vector<std::string> left;
       for (std::size_t s = 0; s < specs.size(); ++s)
         if (!done[s]) left.push_back(specs[s].name);
-      throw ConfigError("stage.from", "", fmt::format("a graph without loops, but these wait for each other: {}", fmt::join(left, ", ")));
+      throw ConfigError("stage.from", "",
+                        fmt::format("a graph without loops, but these wait for each other: {}", fmt::join(left, ", ")));
     }
   }
   g.slot = make_slot();
@@ -501,9 +508,12 @@ void Graph::swap(int index, std::unique_ptr<Stage> fresh) {
   auto out = fresh->prepare(n.in, context);
   out.scalar = impl_->precision;
   if (!(out == n.out))
-    throw ConfigError(n.spec.name, "", fmt::format("a stage that gives {} as before, found {}", n.out.describe(), out.describe()));
+    throw ConfigError(n.spec.name, "",
+                      fmt::format("a stage that gives {} as before, found {}", n.out.describe(), out.describe()));
   if (state_bytes(*fresh) != n.swap_room.size())
-    throw ConfigError(n.spec.name, "", fmt::format("a stage with a state of {} bytes as before, found {}", n.swap_room.size(), state_bytes(*fresh)));
+    throw ConfigError(
+        n.spec.name, "",
+        fmt::format("a stage with a state of {} bytes as before, found {}", n.swap_room.size(), state_bytes(*fresh)));
   delete n.retired.exchange(nullptr);
   delete n.fresh.exchange(fresh.release(), std::memory_order_acq_rel);
 }

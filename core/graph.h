@@ -17,19 +17,19 @@ namespace percept {
 
 /// One [[stage]] of a pipeline file.
 struct NodeSpec {
-  std::string name;                          ///< unique; the stage's name where none is given
-  std::string use;                           ///< registry name
-  std::vector<std::string> from;             ///< node, input stream, or "node.part"; more than one is a join
-  std::string align = "exact";               ///< of a join: exact | nearest
+  std::string name;               ///< unique; the stage's name where none is given
+  std::string use;                ///< registry name
+  std::vector<std::string> from;  ///< node, input stream, or "node.part"; more than one is a join
+  std::string align = "exact";    ///< of a join: exact | nearest
   Value params = Value::table();
-  std::string where;                         ///< for messages: "file.toml:12: kalman"
-  std::shared_ptr<const Model> model;        ///< of a trained node
+  std::string where;                   ///< for messages: "file.toml:12: kalman"
+  std::shared_ptr<const Model> model;  ///< of a trained node
 };
 
 /// A named input of the graph.
 struct InputSpec {
   std::string name;
-  StreamFormat format;                       ///< max_frames is set by the runner
+  StreamFormat format;  ///< max_frames is set by the runner
 };
 
 /// Frames of one edge, owned: what one block leaves at each node. One slot a block in flight.
@@ -39,10 +39,10 @@ struct EdgeBuffer {
   std::vector<Event> events;
   Index n_frames = 0;
   std::int64_t first_frame = 0;
-  ConstFrames outside;                       ///< an input's frames where they lie, when no conversion is needed
+  ConstFrames outside;  ///< an input's frames where they lie, when no conversion is needed
 };
 struct Slot {
-  std::vector<EdgeBuffer> edges;             ///< by node index; inputs first
+  std::vector<EdgeBuffer> edges;  ///< by node index; inputs first
 };
 
 /// What an output edge gives: called in order.
@@ -61,10 +61,10 @@ class Graph {
   Graph& operator=(const Graph&) = delete;
 
   std::size_t input_count() const;
-  std::size_t node_count() const;                                  ///< inputs not counted
-  const std::vector<std::string>& names() const;                   ///< inputs, then nodes in the order they run
-  int index_of(const std::string& name) const;                     ///< -1 when there is none
-  const StreamFormat& format(int index) const;                     ///< of the edge that an input or node gives
+  std::size_t node_count() const;                 ///< inputs not counted
+  const std::vector<std::string>& names() const;  ///< inputs, then nodes in the order they run
+  int index_of(const std::string& name) const;    ///< -1 when there is none
+  const StreamFormat& format(int index) const;    ///< of the edge that an input or node gives
   Traits traits(int index) const;
   Stage& stage(int index);
   /// Latency from the inputs to that edge [s], and its memory in input frames (Traits::memory_frames rules).
@@ -98,7 +98,7 @@ class Graph {
   void prepare_workers(int n);
   /// What the node holds back at the end of the stream, a piece a call; false when there is nothing left.
   bool flush_node(int index, Slot& slot) noexcept;
-  void deliver(int index, const Slot& slot) noexcept;              ///< calls the sink
+  void deliver(int index, const Slot& slot) noexcept;  ///< calls the sink
   Block view(int index, const Slot& slot) const noexcept;
 
   // --- live ------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class Graph {
   std::vector<std::byte> save_state();
   void restore_state(const std::vector<std::byte>& state);
   std::int64_t lost_events() const noexcept;
-  std::int64_t dropped_items() const noexcept;                     ///< by joins: no partner with that key
+  std::int64_t dropped_items() const noexcept;  ///< by joins: no partner with that key
 
  private:
   struct Node;

@@ -20,11 +20,13 @@ StreamFormat Join::prepare(const std::vector<StreamFormat>& in, const std::vecto
   std::size_t latest = 0;
   for (std::size_t i = 0; i < in.size(); ++i) {
     if (in[i].axis != axis_)
-      throw ConfigError(where + ".from", "", fmt::format("inputs of one axis, but '{}' carries {} and '{}' {}", names[0],
-                                                         in[0].describe(), names[i], in[i].describe()));
+      throw ConfigError(where + ".from", "",
+                        fmt::format("inputs of one axis, but '{}' carries {} and '{}' {}", names[0], in[0].describe(),
+                                    names[i], in[i].describe()));
     if (axis_ == Axis::time && std::abs(in[i].rate_hz - in[0].rate_hz) > 1e-9 * in[0].rate_hz)
-      throw ConfigError(where + ".from", "", fmt::format("inputs of one rate, but '{}' has {} Hz and '{}' {} Hz", names[0],
-                                                         in[0].rate_hz, names[i], in[i].rate_hz));
+      throw ConfigError(where + ".from", "",
+                        fmt::format("inputs of one rate, but '{}' has {} Hz and '{}' {} Hz", names[0], in[0].rate_hz,
+                                    names[i], in[i].rate_hz));
     if (in[i].start_s > start) {
       start = in[i].start_s;
       latest = i;
@@ -48,9 +50,13 @@ StreamFormat Join::prepare(const std::vector<StreamFormat>& in, const std::vecto
       const double frames = (start - in[i].start_s) * in[i].rate_hz;
       r.skip = std::llround(frames);
       if (!nearest && std::abs(frames - static_cast<double>(r.skip)) > 1e-6)
-        throw ConfigError(where + ".from", "", fmt::format("inputs on one clock, but '{}' is {:.6g} s off the frames of '{}' (align = \"nearest\" allows it)",
-                                                           names[i], (frames - std::floor(frames)) / in[i].rate_hz, names[latest]));
-      for (auto& other : in) wait = std::max<Index>(wait, std::llround(std::abs(in[i].start_s - other.start_s) * in[i].rate_hz));
+        throw ConfigError(
+            where + ".from", "",
+            fmt::format(
+                "inputs on one clock, but '{}' is {:.6g} s off the frames of '{}' (align = \"nearest\" allows it)",
+                names[i], (frames - std::floor(frames)) / in[i].rate_hz, names[latest]));
+      for (auto& other : in)
+        wait = std::max<Index>(wait, std::llround(std::abs(in[i].start_s - other.start_s) * in[i].rate_hz));
     }
     r.to_skip = r.skip;
     r.grow(wait + 2 * out.max_frames);
@@ -64,7 +70,8 @@ void Join::Ring::grow(Index n) {
   std::vector<std::int64_t> fresh_keys(static_cast<std::size_t>(n));
   for (Index k = 0; k < count; ++k) {
     const Index at = (head + k) % capacity;
-    std::memcpy(fresh.data() + k * bytes_per_frame, data.data() + at * bytes_per_frame, static_cast<std::size_t>(bytes_per_frame));
+    std::memcpy(fresh.data() + k * bytes_per_frame, data.data() + at * bytes_per_frame,
+                static_cast<std::size_t>(bytes_per_frame));
     fresh_keys[static_cast<std::size_t>(k)] = keys[static_cast<std::size_t>(at)];
   }
   data.swap(fresh);
@@ -87,7 +94,8 @@ void Join::take(std::size_t i, ConstFrames x, std::span<const std::int64_t> keys
     Index at = r.head + r.count + k;
     if (at >= r.capacity) at -= r.capacity;
     const Index piece = std::min(n - k, r.capacity - at);
-    copy_frames(x.slice(first + k, piece), MutableFrames(r.data.data() + at * r.bytes_per_frame, scalar_, r.rows, piece, r.rows));
+    copy_frames(x.slice(first + k, piece),
+                MutableFrames(r.data.data() + at * r.bytes_per_frame, scalar_, r.rows, piece, r.rows));
     if (!keys.empty()) std::copy_n(keys.begin() + first + k, piece, r.keys.begin() + at);
     k += piece;
   }

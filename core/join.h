@@ -30,12 +30,12 @@ class Join {
  private:
   struct Ring {
     Index rows = 0, capacity = 0, head = 0, count = 0, bytes_per_frame = 0;
-    std::int64_t skip = 0, to_skip = 0;      ///< frames before the joined start, dropped
+    std::int64_t skip = 0, to_skip = 0;  ///< frames before the joined start, dropped
     std::vector<std::byte> data;
     std::vector<std::int64_t> keys;
     void grow(Index n);
     void drop(Index n);
-    void move_to(MutableFrames out);         ///< the oldest out.frames frames, which it holds
+    void move_to(MutableFrames out);  ///< the oldest out.frames frames, which it holds
   };
   std::vector<Ring> rings_;
   Axis axis_ = Axis::time;

@@ -21,8 +21,8 @@ spdlog::logger& logger() {
 }  // namespace
 
 void set_level(Level level) {
-  static constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
-                                                          spdlog::level::err, spdlog::level::off};
+  static constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info,
+                                                          spdlog::level::warn, spdlog::level::err, spdlog::level::off};
   logger().set_level(kLevels[static_cast<int>(level)]);
 }
 void debug(const std::string& m) { logger().debug("{}", m); }

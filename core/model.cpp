@@ -21,8 +21,8 @@ Tensor tensor_of(const M& m, Tensor::Type type) {
   else t.shape = {m.rows(), m.cols()};
   t.data.resize(static_cast<std::size_t>(m.size()) * sizeof(S));
   // C order: a matrix is stored row by row
-  Eigen::Map<Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(reinterpret_cast<S*>(t.data.data()), m.rows(),
-                                                                                m.cols()) = m;
+  Eigen::Map<Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(reinterpret_cast<S*>(t.data.data()),
+                                                                                m.rows(), m.cols()) = m;
   return t;
 }
 /// One order of the keys, so that a digest does not depend on who wrote the table.
@@ -44,7 +44,9 @@ Value sorted(const Value& v) {
 
 void Model::set(const std::string& name, const Eigen::MatrixXd& m) { tensors_[name] = tensor_of(m, Tensor::Type::f64); }
 void Model::set(const std::string& name, double v) { set(name, Eigen::MatrixXd::Constant(1, 1, v)); }
-void Model::set_f32(const std::string& name, const Eigen::MatrixXf& m) { tensors_[name] = tensor_of(m, Tensor::Type::f32); }
+void Model::set_f32(const std::string& name, const Eigen::MatrixXf& m) {
+  tensors_[name] = tensor_of(m, Tensor::Type::f32);
+}
 
 Eigen::MatrixXd Model::matrix(const std::string& name, Index rows, Index cols) const {
   const auto at = tensors_.find(name);
@@ -143,7 +145,8 @@ MemoryData::MemoryData(StreamFormat x_format, StreamFormat y_format, TrainingMat
   if (data_.segment_starts.empty()) data_.segment_starts.push_back(0);
 }
 
-void MemoryData::pass(const std::function<void(const TrainingBlock&)>& f, std::optional<std::uint64_t> shuffle_seed) const {
+void MemoryData::pass(const std::function<void(const TrainingBlock&)>& f,
+                      std::optional<std::uint64_t> shuffle_seed) const {
   struct Piece {
     Index first, n, segment;
   };

@@ -73,18 +73,18 @@ class Model {
 
 /// Training frames that belong together: x and y have the same number of frames.
 struct TrainingBlock {
-  ConstFrames x, y;                          ///< y has no rows when there is no target
-  std::span<const std::int64_t> keys;        ///< frame index (time) or item key
-  std::span<const std::int32_t> groups;      ///< run, subject or fold group of each frame
-  Index segment = 0;                         ///< frames of one segment follow each other in time without a gap
+  ConstFrames x, y;                      ///< y has no rows when there is no target
+  std::span<const std::int64_t> keys;    ///< frame index (time) or item key
+  std::span<const std::int32_t> groups;  ///< run, subject or fold group of each frame
+  Index segment = 0;                     ///< frames of one segment follow each other in time without a gap
 };
 
 /// Every training frame in memory, in double, in order.
 struct TrainingMatrix {
-  Eigen::MatrixXd x, y;                      ///< rows x frames
+  Eigen::MatrixXd x, y;  ///< rows x frames
   std::vector<std::int64_t> keys;
   std::vector<std::int32_t> groups;
-  std::vector<Index> segment_starts;         ///< first column of each segment, rising, starts with 0
+  std::vector<Index> segment_starts;  ///< first column of each segment, rising, starts with 0
 };
 
 /// The training frames of one fold, and nothing else.
@@ -92,7 +92,7 @@ class Data {
  public:
   virtual ~Data() = default;
   virtual const StreamFormat& x_format() const = 0;
-  virtual const StreamFormat& y_format() const = 0;     ///< no parts when there is no target
+  virtual const StreamFormat& y_format() const = 0;  ///< no parts when there is no target
   virtual Index frames() const = 0;
   /// Gives every frame once, block by block; in order, or with the blocks in an order keyed by the seed.
   virtual void pass(const std::function<void(const TrainingBlock&)>& f,
@@ -109,7 +109,8 @@ class MemoryData final : public Data {
   const StreamFormat& x_format() const override { return x_format_; }
   const StreamFormat& y_format() const override { return y_format_; }
   Index frames() const override { return data_.x.cols(); }
-  void pass(const std::function<void(const TrainingBlock&)>& f, std::optional<std::uint64_t> shuffle_seed) const override;
+  void pass(const std::function<void(const TrainingBlock&)>& f,
+            std::optional<std::uint64_t> shuffle_seed) const override;
 
  private:
   StreamFormat x_format_, y_format_;

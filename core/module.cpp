@@ -21,7 +21,9 @@ std::atomic<const ModuleEntry*> opened_module{nullptr};
 
 fs::path folder_of_core() {
   Dl_info info{};
-  return dladdr(reinterpret_cast<void*>(&module_folders), &info) && info.dli_fname ? fs::absolute(info.dli_fname).parent_path() : fs::path();
+  return dladdr(reinterpret_cast<void*>(&module_folders), &info) && info.dli_fname
+             ? fs::absolute(info.dli_fname).parent_path()
+             : fs::path();
 }
 }  // namespace
 
@@ -54,8 +56,9 @@ const ModuleEntry& open_module(const std::vector<fs::path>& folders) {
   }
   if (file.empty())
     throw Error(fmt::format("{} was not found: {} (looked in {})", kModuleFile,
-                            PERCEPT_WITH_TORCH ? "the LibTorch module is not installed; set PERCEPT_MODULE_DIR to its folder"
-                                               : "percept was built without LibTorch; build it with PERCEPT_WITH_TORCH=ON",
+                            PERCEPT_WITH_TORCH
+                                ? "the LibTorch module is not installed; set PERCEPT_MODULE_DIR to its folder"
+                                : "percept was built without LibTorch; build it with PERCEPT_WITH_TORCH=ON",
                             fmt::join(looked, ", ")));
   // waiting OpenMP threads would otherwise spin and slow everything else down; read when its library is loaded
   ::setenv("OMP_WAIT_POLICY", "passive", 0);
@@ -69,7 +72,8 @@ const ModuleEntry& open_module(const std::vector<fs::path>& folders) {
   const ModuleEntry* entry = function();
   if (const std::string stamp = entry->stamp; stamp != PERCEPT_MODULE_STAMP) {
     ::dlclose(library);
-    throw Error(fmt::format("{} belongs to another build of percept: expected '{}', found '{}'", file.string(), PERCEPT_MODULE_STAMP, stamp));
+    throw Error(fmt::format("{} belongs to another build of percept: expected '{}', found '{}'", file.string(),
+                            PERCEPT_MODULE_STAMP, stamp));
   }
   on_kernel_threads(entry->set_threads);
   return *entry;

@@ -10,9 +10,9 @@ namespace percept {
 
 /// What the module hands over: the one thing it exports, as percept_nn_module().
 struct ModuleEntry {
-  const char* stamp;                         ///< of the headers both sides share, the compiler and the C++ standard
-  void (*set_threads)(int);                  ///< LibTorch's own threads
-  void* (*find)(const char* interface);      ///< an abstract interface by its name; nullptr: not known
+  const char* stamp;                     ///< of the headers both sides share, the compiler and the C++ standard
+  void (*set_threads)(int);              ///< LibTorch's own threads
+  void* (*find)(const char* interface);  ///< an abstract interface by its name; nullptr: not known
 };
 using ModuleFunction = const ModuleEntry* (*)();
 

@@ -37,7 +37,8 @@ double number(const Value& v, const ParamInfo& info, const std::string& where, b
   if (integer ? !v.is_integer() : !v.is_number())
     throw ConfigError(place(v, info, where), to_json(v), integer ? "an integer" : "a number");
   const double d = v.as_number();
-  if (!std::isfinite(d) || d < info.min || d > info.max) throw ConfigError(place(v, info, where), fmt::format("{}{}", d, unit(info)), range(info));
+  if (!std::isfinite(d) || d < info.min || d > info.max)
+    throw ConfigError(place(v, info, where), fmt::format("{}{}", d, unit(info)), range(info));
   return d;
 }
 
@@ -91,9 +92,9 @@ void refuse_unknown_keys(const Value& table, const std::vector<std::string>& kno
   if (!table.is_table()) throw ConfigError(where, to_json(table), "a table of keys");
   for (auto& [key, v] : table.as_table())
     if (std::find(known.begin(), known.end(), key) == known.end())
-      throw ConfigError(v.line > 0 ? fmt::format("{}.{} (line {})", where, key, v.line) : fmt::format("{}.{}", where, key), "",
-                        known.empty() ? "no key here"
-                                      : fmt::format("one of {}{}", fmt::join(known, ", "), did_you_mean(key, known)));
+      throw ConfigError(
+          v.line > 0 ? fmt::format("{}.{} (line {})", where, key, v.line) : fmt::format("{}.{}", where, key), "",
+          known.empty() ? "no key here" : fmt::format("one of {}{}", fmt::join(known, ", "), did_you_mean(key, known)));
 }
 
 }  // namespace percept

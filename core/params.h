@@ -30,10 +30,10 @@ namespace percept {
 
 /// One parameter as the registry shows it.
 struct ParamInfo {
-  std::string key, type, unit, doc;            ///< type: boolean, integer, number, string, integers, numbers, strings
-  Value fallback;                              ///< the default
-  double min = -HUGE_VAL, max = HUGE_VAL;      ///< closed range of numbers (of each item of a list)
-  std::vector<std::string> choices;            ///< of a string; empty: any
+  std::string key, type, unit, doc;        ///< type: boolean, integer, number, string, integers, numbers, strings
+  Value fallback;                          ///< the default
+  double min = -HUGE_VAL, max = HUGE_VAL;  ///< closed range of numbers (of each item of a list)
+  std::vector<std::string> choices;        ///< of a string; empty: any
 };
 
 template <class P, class T>
@@ -43,7 +43,7 @@ struct Field {
   const char* unit;
   const char* doc;
   double min, max;
-  const char* choices;                         ///< "a|b|c" or nullptr
+  const char* choices;  ///< "a|b|c" or nullptr
 };
 
 template <class P, class T>

@@ -11,7 +11,8 @@ namespace percept {
 
 namespace {
 
-const std::vector<std::string> kSections{"title", "description", "input", "stage", "split", "search", "score", "run", "output"};
+const std::vector<std::string> kSections{"title",  "description", "input", "stage", "split",
+                                         "search", "score",       "run",   "output"};
 const std::vector<std::string> kConfounds{"time", "trial", "shuffled"};
 
 struct RunSection {
@@ -29,9 +30,10 @@ struct OutputSection {
   bool report = true;
   bool predictions = true;
   static constexpr auto fields() {
-    return std::tuple{field("folder", &OutputSection::folder, "", "Where the results go; empty: runs/<name of the file>."),
-                      field("report", &OutputSection::report, "", "Write report.html."),
-                      field("predictions", &OutputSection::predictions, "", "Write the scored frames to predictions.h5.")};
+    return std::tuple{
+        field("folder", &OutputSection::folder, "", "Where the results go; empty: runs/<name of the file>."),
+        field("report", &OutputSection::report, "", "Write report.html."),
+        field("predictions", &OutputSection::predictions, "", "Write the scored frames to predictions.h5.")};
   }
 };
 struct ScoreSection {
@@ -41,16 +43,18 @@ struct ScoreSection {
   std::int64_t permutations = 200, shuffles = 5, bootstrap = 1000;
   double bootstrap_block_s = 0;
   static constexpr auto fields() {
-    return std::tuple{field("name", &ScoreSection::name, "", "First level of the score's key."),
-                      field("from", &ScoreSection::from, "", "Node that is scored; empty: the last one."),
-                      field("part", &ScoreSection::part, "", "Part of its frames; empty: mean, or the first."),
-                      field("target", &ScoreSection::target, "", "Stream it is compared with; empty: the target of the pipeline."),
-                      field("metrics", &ScoreSection::metrics, "", "rmse, nrmse, maae, r2, r, mean_r."),
-                      field("confounds", &ScoreSection::confounds, "", "Controls beside the score: time, trial, shuffled."),
-                      field("permutations", &ScoreSection::permutations, "", "Circular shifts behind the p-value.", 0, 1e6),
-                      field("shuffles", &ScoreSection::shuffles, "", "Refits on shifted activity.", 0, 1e4),
-                      field("bootstrap", &ScoreSection::bootstrap, "", "Resamples behind an interval.", 0, 1e6),
-                      field("bootstrap_block_s", &ScoreSection::bootstrap_block_s, "s", "Length of a resampled block; 0: from the error's autocorrelation.", 0, 1e6)};
+    return std::tuple{
+        field("name", &ScoreSection::name, "", "First level of the score's key."),
+        field("from", &ScoreSection::from, "", "Node that is scored; empty: the last one."),
+        field("part", &ScoreSection::part, "", "Part of its frames; empty: mean, or the first."),
+        field("target", &ScoreSection::target, "", "Stream it is compared with; empty: the target of the pipeline."),
+        field("metrics", &ScoreSection::metrics, "", "rmse, nrmse, maae, r2, r, mean_r."),
+        field("confounds", &ScoreSection::confounds, "", "Controls beside the score: time, trial, shuffled."),
+        field("permutations", &ScoreSection::permutations, "", "Circular shifts behind the p-value.", 0, 1e6),
+        field("shuffles", &ScoreSection::shuffles, "", "Refits on shifted activity.", 0, 1e4),
+        field("bootstrap", &ScoreSection::bootstrap, "", "Resamples behind an interval.", 0, 1e6),
+        field("bootstrap_block_s", &ScoreSection::bootstrap_block_s, "s",
+              "Length of a resampled block; 0: from the error's autocorrelation.", 0, 1e6)};
   }
 };
 
@@ -104,7 +108,8 @@ TargetSpec read_target(const Value& v, const std::string& where) {
 }
 
 StageSpec read_stage(const Value& t, std::size_t position, const std::string& file, const Registry& registry) {
-  const std::string at = fmt::format("{}{}: stage {}", file, t.line > 0 ? fmt::format(":{}", t.line) : "", position + 1);
+  const std::string at =
+      fmt::format("{}{}: stage {}", file, t.line > 0 ? fmt::format(":{}", t.line) : "", position + 1);
   const Value* use = t.find("use");
   if (!use) throw ConfigError(at + ".use", "", "the name of a stage (percept stages lists them)");
   StageSpec s;
@@ -113,7 +118,8 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
   if (s.node.name.empty() || s.node.name.find('.') != std::string::npos)
     throw ConfigError(at + ".name", "\"" + s.node.name + "\"", "a name without a dot");
   s.node.where = file + ": " + s.node.name;
-  const auto& info = registry.at(s.node.use, fmt::format("{}{}: {}.use", file, use->line > 0 ? fmt::format(":{}", use->line) : "", s.node.name));
+  const auto& info = registry.at(
+      s.node.use, fmt::format("{}{}: {}.use", file, use->line > 0 ? fmt::format(":{}", use->line) : "", s.node.name));
   if (auto* from = t.find("from")) {
     if (from->is_array())
       for (auto& f : from->as_array()) s.node.from.push_back(text(f, s.node.where + ".from"));
@@ -138,7 +144,8 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
     s.fit_s = number(*seconds, s.node.where + ".fit_s");
     if (!(s.fit_s > 0)) throw ConfigError(s.node.where + ".fit_s", to_json(*seconds), "a time above zero [s]");
   }
-  if (s.fit == FitMode::first && s.fit_s <= 0) throw ConfigError(s.node.where + ".fit_s", "", "how many seconds fit = \"first\" may use");
+  if (s.fit == FitMode::first && s.fit_s <= 0)
+    throw ConfigError(s.node.where + ".fit_s", "", "how many seconds fit = \"first\" may use");
   if (auto* queue = t.find("queue")) {
     s.queue = text(*queue, s.node.where + ".queue");
     if (s.queue != "block" && s.queue != "drop_oldest" && s.queue != "newest")
@@ -157,7 +164,8 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
     if (std::find(known.begin(), known.end(), key) == known.end()) {
       auto all = known;
       all.insert(all.end(), reserved_stage_keys().begin(), reserved_stage_keys().end());
-      throw ConfigError(fmt::format("{}.{}{}", s.node.where, key, v.line > 0 ? fmt::format(" (line {})", v.line) : ""), "",
+      throw ConfigError(fmt::format("{}.{}{}", s.node.where, key, v.line > 0 ? fmt::format(" (line {})", v.line) : ""),
+                        "",
                         fmt::format("a key of '{}': {}{}", s.node.use, fmt::join(known, ", "), did_you_mean(key, all)));
     }
   return s;
@@ -173,7 +181,8 @@ SearchSpec read_search(const Value& t, const std::string& file, const std::vecto
     if (key == "metric") s.metric = text(v, s.where + ".metric");
     else if (key == "gap_s") s.gap_s = number(v, s.where + ".gap_s");
     else if (key == "inner_folds") {
-      if (!v.is_integer() || v.as_integer() < 2) throw ConfigError(s.where + ".inner_folds", to_json(v), "an integer of at least 2");
+      if (!v.is_integer() || v.as_integer() < 2)
+        throw ConfigError(s.where + ".inner_folds", to_json(v), "an integer of at least 2");
       s.inner_folds = v.as_integer();
     } else {
       if (!v.is_table()) throw ConfigError(s.where + "." + key, to_json(v), fmt::format("{}.KEY = [values]", key));
@@ -216,14 +225,17 @@ void apply_overrides(Value& config, const std::vector<std::string>& overrides) {
         found = true;
       }
     }
-    if (!found) throw UsageError(fmt::format("--set {}: no stage, split, score or section is called '{}'{}", o, head, did_you_mean(head, names)));
+    if (!found)
+      throw UsageError(fmt::format("--set {}: no stage, split, score or section is called '{}'{}", o, head,
+                                   did_you_mean(head, names)));
   }
 }
 
 }  // namespace
 
 const std::vector<std::string>& reserved_stage_keys() {
-  static const std::vector<std::string> kKeys{"name", "use", "from", "align", "target", "fit", "fit_s", "model", "queue"};
+  static const std::vector<std::string> kKeys{"name", "use",   "from",  "align", "target",
+                                              "fit",  "fit_s", "model", "queue"};
   return kKeys;
 }
 
@@ -251,7 +263,8 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
     p.stages.push_back(read_stage(stages[i], i, file, registry));
     const auto& name = p.stages.back().node.name;
     if (std::find(names.begin(), names.end(), name) != names.end())
-      throw ConfigError(p.stages.back().node.where, "", fmt::format("a name of its own: two stages are called '{}' (name = \"...\")", name));
+      throw ConfigError(p.stages.back().node.where, "",
+                        fmt::format("a name of its own: two stages are called '{}' (name = \"...\")", name));
     names.push_back(name);
   }
   for (auto& t : tables(config, "split", file)) {
@@ -282,15 +295,18 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
     s.bootstrap_block_s = given_score.bootstrap_block_s;
     for (auto& c : s.confounds)
       if (std::find(kConfounds.begin(), kConfounds.end(), c) == kConfounds.end())
-        throw ConfigError(s.where + ".confounds", "\"" + c + "\"", fmt::format("{}{}", fmt::join(kConfounds, ", "), did_you_mean(c, kConfounds)));
+        throw ConfigError(s.where + ".confounds", "\"" + c + "\"",
+                          fmt::format("{}{}", fmt::join(kConfounds, ", "), did_you_mean(c, kConfounds)));
     if (!s.from.empty() && std::find(names.begin(), names.end(), s.from) == names.end())
-      throw ConfigError(s.where + ".from", "\"" + s.from + "\"", fmt::format("a stage: {}{}", fmt::join(names, ", "), did_you_mean(s.from, names)));
+      throw ConfigError(s.where + ".from", "\"" + s.from + "\"",
+                        fmt::format("a stage: {}{}", fmt::join(names, ", "), did_you_mean(s.from, names)));
     for (auto& other : p.scores)
       if (other.name == s.name) throw ConfigError(s.where, "", "a name of its own (name = \"...\")");
     p.scores.push_back(std::move(s));
   }
   if (!p.scores.empty() && p.splits.empty())
-    throw ConfigError(file + ": split", "", "a [[split]] that says which rows are held out, since there is a [[score]]");
+    throw ConfigError(file + ": split", "",
+                      "a [[split]] that says which rows are held out, since there is a [[score]]");
   const auto run = section<RunSection>(config, "run", file);
   p.precision = run.precision == "f64" ? Scalar::f64 : Scalar::f32;
   p.block = run.block;
@@ -302,7 +318,8 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
   return p;
 }
 
-Pipeline read_pipeline(const std::filesystem::path& file, const Registry& registry, const std::vector<std::string>& overrides) {
+Pipeline read_pipeline(const std::filesystem::path& file, const Registry& registry,
+                       const std::vector<std::string>& overrides) {
   return parse_pipeline(read_toml(file), file, registry, overrides);
 }
 

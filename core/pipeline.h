@@ -14,8 +14,8 @@
 namespace percept {
 
 struct TargetSpec {
-  std::string from;                          ///< stream of the recording, "stream" or "stream.part", or "table.column"
-  double lag_s = 0;                          ///< target time = frame time + lag_s
+  std::string from;  ///< stream of the recording, "stream" or "stream.part", or "table.column"
+  double lag_s = 0;  ///< target time = frame time + lag_s
 };
 
 enum class FitMode { train, self, first };
@@ -24,9 +24,9 @@ struct StageSpec {
   NodeSpec node;
   std::optional<TargetSpec> target;
   FitMode fit = FitMode::train;
-  double fit_s = 0;                          ///< of fit = "first"
-  std::string model;                         ///< folder of a fitted model; empty: fitted here
-  std::string queue;                         ///< live only: "", block, drop_oldest, newest
+  double fit_s = 0;   ///< of fit = "first"
+  std::string model;  ///< folder of a fitted model; empty: fitted here
+  std::string queue;  ///< live only: "", block, drop_oldest, newest
 };
 
 /// Closed range of frames (time axis) or item positions.
@@ -34,37 +34,37 @@ using RowRange = std::pair<std::int64_t, std::int64_t>;
 
 struct SplitSpec {
   std::string name = "official";
-  std::string use = "rows";                  ///< rows | time | kfold | column | nested (see evaluation/split.h)
+  std::string use = "rows";  ///< rows | time | kfold | column | nested (see evaluation/split.h)
   Value params = Value::table();
   std::string where;
 };
 
 struct SearchSpec {
-  std::vector<std::pair<std::string, std::vector<Value>>> grid;   ///< "node.key" -> values, in the order of the file
-  std::string metric;                        ///< what is best on the inner split; "" = the first of the first [[score]]
+  std::vector<std::pair<std::string, std::vector<Value>>> grid;  ///< "node.key" -> values, in the order of the file
+  std::string metric;  ///< what is best on the inner split; "" = the first of the first [[score]]
   std::int64_t inner_folds = 5;
-  double gap_s = 0;                          ///< between inner training and validation parts, on the time axis
+  double gap_s = 0;  ///< between inner training and validation parts, on the time axis
   std::string where;
 };
 
 struct ScoreSpec {
-  std::string name;                          ///< "" when there is only one
-  std::string from;                          ///< node scored; "" = the last
-  std::string part;                          ///< "" = "mean" where there is one, else the first
-  std::string target;                        ///< "" = that of the scored node
+  std::string name;    ///< "" when there is only one
+  std::string from;    ///< node scored; "" = the last
+  std::string part;    ///< "" = "mean" where there is one, else the first
+  std::string target;  ///< "" = that of the scored node
   std::vector<std::string> metrics;
   std::vector<std::string> confounds{"time", "trial", "shuffled"};
-  std::int64_t permutations = 200;           ///< circular shifts behind the p-value
-  std::int64_t shuffles = 5;                 ///< refits on shifted activity behind the shuffled control
+  std::int64_t permutations = 200;  ///< circular shifts behind the p-value
+  std::int64_t shuffles = 5;        ///< refits on shifted activity behind the shuffled control
   std::int64_t bootstrap = 1000;
-  double bootstrap_block_s = 0;              ///< 0: chosen from the target's autocorrelation
+  double bootstrap_block_s = 0;  ///< 0: chosen from the target's autocorrelation
   std::string where;
 };
 
 struct Pipeline {
   std::filesystem::path file;
   std::string title, description;
-  Value input = Value::table();              ///< [input], read by io/data loaders
+  Value input = Value::table();  ///< [input], read by io/data loaders
   std::vector<StageSpec> stages;
   std::vector<SplitSpec> splits;
   std::optional<SearchSpec> search;
@@ -74,10 +74,10 @@ struct Pipeline {
   Index block = 4096;
   std::uint64_t seed = 0;
   // [output]
-  std::string output_folder;                 ///< "" = runs/<file stem>
+  std::string output_folder;  ///< "" = runs/<file stem>
   bool report = true;
   bool save_predictions = true;
-  Value resolved = Value::table();           ///< the whole configuration after --set, for provenance
+  Value resolved = Value::table();  ///< the whole configuration after --set, for provenance
 };
 
 /// Reads and checks a pipeline file. `overrides`: "node.key=value" or "section.key=value" of --set.

@@ -26,7 +26,8 @@ Stream memory_stream(std::string name, Eigen::MatrixXd m, double rate_hz, double
   s.format = time_format(m.rows(), rate_hz, Scalar::f64, name);
   s.format.start_s = start_s;
   s.format.parts[0].unit = unit;
-  for (auto& r : row_names) s.format.parts[0].rows.push_back({.name = r, .kind = "", .unit = unit, .position = {}, .good = true});
+  for (auto& r : row_names)
+    s.format.parts[0].rows.push_back({.name = r, .kind = "", .unit = unit, .position = {}, .good = true});
   s.samples = std::make_shared<MemorySource>(std::move(m));
   return s;
 }
@@ -38,7 +39,8 @@ struct SliceSource final : SampleSource {
   std::int64_t frames() const override { return n; }
   void read(std::int64_t at, MutableFrames out) const override {
     if (at < 0 || at + out.frames > n)
-      throw DataError("slice", "frames", fmt::format("a range inside [0, {})", n), fmt::format("[{}, {})", at, at + out.frames));
+      throw DataError("slice", "frames", fmt::format("a range inside [0, {})", n),
+                      fmt::format("[{}, {})", at, at + out.frames));
     whole->read(first + at, out);
   }
 };
@@ -90,8 +92,9 @@ const Stream& Recording::stream(std::string_view name, const std::string& where)
   if (auto* s = find(name)) return *s;
   std::vector<std::string> names;
   for (auto& s : streams) names.push_back(s.name);
-  throw ConfigError(where, fmt::format("\"{}\"", name),
-                    fmt::format("one of the recording's streams: {}{}", fmt::join(names, ", "), did_you_mean(name, names)));
+  throw ConfigError(
+      where, fmt::format("\"{}\"", name),
+      fmt::format("one of the recording's streams: {}{}", fmt::join(names, ", "), did_you_mean(name, names)));
 }
 const Table* Recording::table(std::string_view name) const {
   for (auto& t : tables)

@@ -37,9 +37,9 @@ class MemorySource final : public SampleSource {
 
 struct Stream {
   std::string name;
-  StreamFormat format;                              ///< scalar is what the source holds; the graph converts
+  StreamFormat format;  ///< scalar is what the source holds; the graph converts
   std::shared_ptr<const SampleSource> samples;
-  std::vector<std::int64_t> keys;                   ///< item axis: rising key of each frame
+  std::vector<std::int64_t> keys;  ///< item axis: rising key of each frame
   std::int64_t frames() const { return samples ? samples->frames() : 0; }
   /// The whole stream in double.
   Eigen::MatrixXd matrix() const;
@@ -52,7 +52,7 @@ Stream memory_stream(std::string name, Eigen::MatrixXd m, double rate_hz, double
 /// A table: columns of numbers (NaN = missing) or of text ("" = missing).
 struct Column {
   std::string name;
-  std::vector<double> numbers;                      ///< used when text is empty
+  std::vector<double> numbers;  ///< used when text is empty
   std::vector<std::string> text;
   bool is_text() const { return !text.empty(); }
   std::size_t size() const { return is_text() ? text.size() : numbers.size(); }
@@ -72,10 +72,10 @@ Stream select(const Stream& stream, std::vector<std::int64_t> positions);
 
 struct Recording {
   std::string name;
-  Value meta = Value::table();                      ///< entities, start time, digests ("input": {file: sha256}), notes
+  Value meta = Value::table();  ///< entities, start time, digests ("input": {file: sha256}), notes
   std::vector<Stream> streams;
   std::vector<Table> tables;
-  std::vector<Event> events;                        ///< by rising onset; id = position in this list
+  std::vector<Event> events;  ///< by rising onset; id = position in this list
 
   const Stream* find(std::string_view stream) const;
   /// Throws ConfigError listing the streams there are.

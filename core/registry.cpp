@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-
 namespace percept {
 
 void Registry::add(StageInfo i) {

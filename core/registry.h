@@ -18,7 +18,7 @@ namespace percept {
 struct Sample {
   StreamFormat format = time_format(5, 100.0);
   Value params = Value::table();
-  std::shared_ptr<const Model> model;               ///< for a trained stage: a tiny one
+  std::shared_ptr<const Model> model;  ///< for a trained stage: a tiny one
   std::vector<Event> events;
   Index frames = 600;
   /// Fills one frame of the input; empty: keyed standard normal numbers.
@@ -27,19 +27,19 @@ struct Sample {
 
 /// A row of the registry.
 struct StageInfo {
-  std::string name;                                 ///< the word after `use =`
-  std::string folder;                               ///< "preprocessing"
-  std::string doc;                                  ///< one line
-  int version = 1;                                  ///< raised when the same input gives other output
+  std::string name;    ///< the word after `use =`
+  std::string folder;  ///< "preprocessing"
+  std::string doc;     ///< one line
+  int version = 1;     ///< raised when the same input gives other output
   std::vector<ParamInfo> params;
-  std::string paper;                                ///< source, "" when it is textbook
-  std::string causal_twin;                          ///< of a non-causal stage: what to use live ("" none)
-  bool trained = false;                             ///< made from (parameters, model)
-  bool needs_target = false;                        ///< its fitter needs y
-  bool real_time = false;                           ///< process() is promised to allocate nothing
+  std::string paper;          ///< source, "" when it is textbook
+  std::string causal_twin;    ///< of a non-causal stage: what to use live ("" none)
+  bool trained = false;       ///< made from (parameters, model)
+  bool needs_target = false;  ///< its fitter needs y
+  bool real_time = false;     ///< process() is promised to allocate nothing
   std::function<std::unique_ptr<Stage>(const Value& params, const Model* model, const std::string& where)> make;
   std::function<std::unique_ptr<Fitter>(const Value& params, const std::string& where)> make_fitter;
-  std::function<std::vector<Sample>()> samples;     ///< at least one
+  std::function<std::vector<Sample>()> samples;  ///< at least one
 };
 
 /// The usual row of an untrained stage S with S::Params: `S(Params)`.

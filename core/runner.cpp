@@ -43,7 +43,8 @@ std::vector<NodeSpec> with_sources(const Recording& recording, std::vector<NodeS
 }
 
 /// Only what the wanted nodes need.
-std::vector<NodeSpec> ancestors(const Recording& recording, const std::vector<NodeSpec>& nodes, const std::set<std::string>& wanted) {
+std::vector<NodeSpec> ancestors(const Recording& recording, const std::vector<NodeSpec>& nodes,
+                                const std::set<std::string>& wanted) {
   const auto known = known_names(recording, nodes);
   std::set<std::string> need = wanted;
   for (bool grew = true; grew;) {
@@ -62,8 +63,8 @@ std::vector<NodeSpec> ancestors(const Recording& recording, const std::vector<No
 struct Reader {
   const Stream* stream = nullptr;
   std::int64_t first = 0, end = 0, next = 0;
-  StreamFormat format;                       ///< with start_s of the first frame read
-  std::vector<Event> events;                 ///< of the range, by onset
+  StreamFormat format;        ///< with start_s of the first frame read
+  std::vector<Event> events;  ///< of the range, by onset
   std::size_t next_event = 0;
 };
 
@@ -95,7 +96,8 @@ class Steps {
       auto& r = readers_[i];
       std::int64_t stop = r.next + block_;
       if (r.format.axis == Axis::time)
-        stop = std::min(stop, r.first + static_cast<std::int64_t>(std::ceil((until - r.format.start_s) * r.format.rate_hz - 1e-6)));
+        stop = std::min(
+            stop, r.first + static_cast<std::int64_t>(std::ceil((until - r.format.start_s) * r.format.rate_hz - 1e-6)));
       stop = std::clamp(stop, r.next, r.end);
       const Index n = stop - r.next;
       if (n == 0) continue;
@@ -169,16 +171,19 @@ StreamFormat rows_of(const StreamFormat& f, Index first, Index n) {
 }
 
 Stream run_tiled(const Registry& registry, const NodeSpec& spec, const StreamFormat& in, const StreamFormat& out_format,
-                 const std::function<void(const SinkFn&)>& feed, std::int64_t expected_frames, const RunOptions& options) {
+                 const std::function<void(const SinkFn&)>& feed, std::int64_t expected_frames,
+                 const RunOptions& options) {
   // a tile's input, its output and the stage's own copy should fit in about 64 MB
   const Index bytes_per_row = std::max<Index>(1, expected_frames) * 8 * 3;
   const Index rows = std::clamp<Index>((64 << 20) / bytes_per_row, 1, in.size());
   const Index count = (in.size() + rows - 1) / rows;
   std::vector<std::unique_ptr<Spool>> input;
   for (Index t = 0; t < count; ++t)
-    input.push_back(std::make_unique<Spool>(std::min(rows, in.size() - t * rows), in.scalar, options.spool, (64u << 20) / static_cast<std::size_t>(count)));
+    input.push_back(std::make_unique<Spool>(std::min(rows, in.size() - t * rows), in.scalar, options.spool,
+                                            (64u << 20) / static_cast<std::size_t>(count)));
   feed([&](const Block& b) {
-    for (Index t = 0; t < count; ++t) input[static_cast<std::size_t>(t)]->append(b.x.part(t * rows, input[static_cast<std::size_t>(t)]->rows()));
+    for (Index t = 0; t < count; ++t)
+      input[static_cast<std::size_t>(t)]->append(b.x.part(t * rows, input[static_cast<std::size_t>(t)]->rows()));
   });
   auto result = std::make_shared<TiledSource>();
   result->tiles.resize(static_cast<std::size_t>(count));
@@ -191,7 +196,8 @@ Stream run_tiled(const Registry& registry, const NodeSpec& spec, const StreamFor
     auto format = rows_of(in, t * rows, source.rows());
     format.max_frames = options.block;
     const auto out = stage->prepare(format, context);
-    auto sink = std::make_unique<Spool>(out.size(), in.scalar, options.spool, (64u << 20) / static_cast<std::size_t>(count));
+    auto sink =
+        std::make_unique<Spool>(out.size(), in.scalar, options.spool, (64u << 20) / static_cast<std::size_t>(count));
     std::vector<std::byte> x(static_cast<std::size_t>(format.size() * options.block) * bytes_of(in.scalar));
     std::vector<std::byte> y(static_cast<std::size_t>(out.size() * out.max_frames) * bytes_of(in.scalar));
     Output o;
@@ -218,8 +224,9 @@ Stream run_tiled(const Registry& registry, const NodeSpec& spec, const StreamFor
   return s;
 }
 
-std::map<std::string, StreamFormat> run_streaming(const Registry& registry, const Recording& recording, const std::vector<NodeSpec>& nodes,
-                                                  const RunOptions& options, const std::map<std::string, SinkFn>& sinks) {
+std::map<std::string, StreamFormat> run_streaming(const Registry& registry, const Recording& recording,
+                                                  const std::vector<NodeSpec>& nodes, const RunOptions& options,
+                                                  const std::map<std::string, SinkFn>& sinks) {
   auto names = input_names(recording, nodes);
   for (auto& [name, sink] : sinks)
     if (recording.find(name) && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
@@ -238,7 +245,7 @@ std::map<std::string, StreamFormat> run_streaming(const Registry& registry, cons
 
   Graph graph(registry, inputs, nodes, options.precision, options.block, context_of(options));
   std::map<std::string, StreamFormat> formats;
-  std::exception_ptr failure;                // of the last filter; the first one only looks at the flag
+  std::exception_ptr failure;  // of the last filter; the first one only looks at the flag
   std::atomic<bool> failed{false};
   for (auto& [name, sink] : sinks) {
     const int i = graph.index_of(name);
@@ -276,22 +283,25 @@ std::map<std::string, StreamFormat> run_streaming(const Registry& registry, cons
     std::size_t next = 0;
     using oneapi::tbb::filter_mode;
     // tokens leave in order, so the slot of block k is free again when block k + tokens enters
-    auto chain = oneapi::tbb::make_filter<void, Slot*>(filter_mode::serial_in_order, [&](oneapi::tbb::flow_control& control) -> Slot* {
-      if (stop()) {
-        control.stop();
-        return nullptr;
-      }
-      Slot* slot = &slots[next++ % tokens];
-      steps.fill(graph, *slot);
-      if (options.progress) options.progress(steps.fraction(), "streaming");
-      return slot;
-    });
+    auto chain = oneapi::tbb::make_filter<void, Slot*>(filter_mode::serial_in_order,
+                                                       [&](oneapi::tbb::flow_control& control) -> Slot* {
+                                                         if (stop()) {
+                                                           control.stop();
+                                                           return nullptr;
+                                                         }
+                                                         Slot* slot = &slots[next++ % tokens];
+                                                         steps.fill(graph, *slot);
+                                                         if (options.progress)
+                                                           options.progress(steps.fraction(), "streaming");
+                                                         return slot;
+                                                       });
     for (int i = first_node; i < total; ++i)
-      chain = chain & oneapi::tbb::make_filter<Slot*, Slot*>(graph.any_order(i) ? filter_mode::parallel : filter_mode::serial_in_order,
-                                                            [&graph, i](Slot* slot) {
-                                                              graph.run_node(i, *slot);
-                                                              return slot;
-                                                            });
+      chain = chain &
+              oneapi::tbb::make_filter<Slot*, Slot*>(
+                  graph.any_order(i) ? filter_mode::parallel : filter_mode::serial_in_order, [&graph, i](Slot* slot) {
+                    graph.run_node(i, *slot);
+                    return slot;
+                  });
     auto last = oneapi::tbb::make_filter<Slot*, void>(filter_mode::serial_in_order, [&](Slot* slot) {
       for (int i = 0; i < total; ++i) graph.deliver(i, *slot);
     });
@@ -327,20 +337,23 @@ StreamFormat edge_format(const Registry& registry, const Recording& recording, c
                          const RunOptions& options, const std::string& name) {
   if (const Stream* s = recording.find(name)) return s->format;
   const auto nodes = ancestors(recording, with_sources(recording, given), {name});
-  Graph graph(registry, inputs_of(recording, input_names(recording, nodes)), nodes, options.precision, 1, context_of(options));
+  Graph graph(registry, inputs_of(recording, input_names(recording, nodes)), nodes, options.precision, 1,
+              context_of(options));
   const int i = graph.index_of(name);
   if (i < 0) throw ConfigError(name, "", "a node or stream to take frames from");
   return graph.format(i);
 }
 
-std::map<std::string, StreamFormat> run_offline(const Registry& registry, const Recording& recording, const std::vector<NodeSpec>& given,
-                                                const RunOptions& options, const std::map<std::string, SinkFn>& sinks) {
+std::map<std::string, StreamFormat> run_offline(const Registry& registry, const Recording& recording,
+                                                const std::vector<NodeSpec>& given, const RunOptions& options,
+                                                const std::map<std::string, SinkFn>& sinks) {
   std::set<std::string> wanted;
   for (auto& [name, sink] : sinks) wanted.insert(name);
   auto nodes = ancestors(recording, with_sources(recording, given), wanted);
 
   // whole-recording stages that work row by row leave the stream: what they give becomes an input of the rest
-  Graph plan(registry, inputs_of(recording, input_names(recording, nodes)), nodes, options.precision, 1, context_of(options));
+  Graph plan(registry, inputs_of(recording, input_names(recording, nodes)), nodes, options.precision, 1,
+             context_of(options));
   for (int i = static_cast<int>(plan.input_count()); i < static_cast<int>(plan.names().size()); ++i) {
     const auto traits = plan.traits(i);
     if (!traits.per_row || traits.memory_frames != Traits::kAllFrames) continue;
@@ -356,10 +369,13 @@ std::map<std::string, StreamFormat> run_offline(const Registry& registry, const 
     for (auto& n : input_names(recording, nodes)) expected = std::max(expected, recording.stream(n, "from").frames());
     double shift = 0;
     Recording rest = recording;
-    auto made = run_tiled(registry, spec, in, plan.format(i), [&](const SinkFn& sink) {
-      const auto formats = run_offline(registry, recording, nodes, options, {{source, sink}});
-      shift = formats.at(source).start_s - in.start_s;
-    }, expected, options);
+    auto made = run_tiled(
+        registry, spec, in, plan.format(i),
+        [&](const SinkFn& sink) {
+          const auto formats = run_offline(registry, recording, nodes, options, {{source, sink}});
+          shift = formats.at(source).start_s - in.start_s;
+        },
+        expected, options);
     made.format.start_s += shift;
     std::erase_if(rest.streams, [&](auto& s) { return s.name == name; });
     rest.streams.push_back(made);

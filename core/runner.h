@@ -13,14 +13,14 @@ namespace percept {
 
 struct RunOptions {
   Scalar precision = Scalar::f32;
-  Index block = 4096;                        ///< frames of the fastest input in one block
-  int tokens = 4;                            ///< blocks in flight
+  Index block = 4096;  ///< frames of the fastest input in one block
+  int tokens = 4;      ///< blocks in flight
   int threads = 1;
   std::uint64_t seed = 0;
   Counters* counters = nullptr;
   ProgressFn progress;
   std::function<bool()> cancelled;
-  std::string spool;                         ///< folder for the temporary files of whole-recording stages; "" = system's
+  std::string spool;  ///< folder for the temporary files of whole-recording stages; "" = system's
 };
 
 /// Runs `nodes` over the recording's streams they name; each sink gets the frames of its edge in order, on the calling

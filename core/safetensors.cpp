@@ -31,9 +31,10 @@ std::map<std::string, Tensor> parse_safetensors(std::span<const std::byte> bytes
   if (bytes.size() < 8) throw fail("header", "at least 8 bytes", fmt::format("{} bytes", bytes.size()));
   std::memcpy(&header_bytes, bytes.data(), 8);
   if (header_bytes > bytes.size() - 8)
-    throw fail("header", fmt::format("a length of at most {} bytes", bytes.size() - 8), fmt::format("{}", header_bytes));
-  const auto header =
-      parse_json({reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<std::size_t>(header_bytes)}, file + ": header");
+    throw fail("header", fmt::format("a length of at most {} bytes", bytes.size() - 8),
+               fmt::format("{}", header_bytes));
+  const auto header = parse_json(
+      {reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<std::size_t>(header_bytes)}, file + ": header");
   if (!header.is_table()) throw fail("header", "a JSON object", header.type_name());
   const auto data = bytes.subspan(8 + static_cast<std::size_t>(header_bytes));
   std::map<std::string, Tensor> all;
@@ -42,7 +43,8 @@ std::map<std::string, Tensor> parse_safetensors(std::span<const std::byte> bytes
     const Value* dtype = entry.find("dtype");
     const Value* shape = entry.find("shape");
     const Value* offsets = entry.find("data_offsets");
-    if (!dtype || !dtype->is_string() || !shape || !shape->is_array() || !offsets || !offsets->is_array() || offsets->size() != 2)
+    if (!dtype || !dtype->is_string() || !shape || !shape->is_array() || !offsets || !offsets->is_array() ||
+        offsets->size() != 2)
       throw fail(name, "dtype, shape and two data_offsets", to_json(entry));
     Tensor t;
     const auto& word = dtype->as_string();
@@ -62,7 +64,8 @@ std::map<std::string, Tensor> parse_safetensors(std::span<const std::byte> bytes
     if (!o[0].is_integer() || !o[1].is_integer() || o[0].as_integer() < 0 || o[1].as_integer() < o[0].as_integer() ||
         static_cast<std::uint64_t>(o[1].as_integer()) > data.size() ||
         static_cast<std::uint64_t>(o[1].as_integer() - o[0].as_integer()) != n)
-      throw fail(name + ".data_offsets", fmt::format("{} bytes inside the {} of the file", n, data.size()), to_json(*offsets));
+      throw fail(name + ".data_offsets", fmt::format("{} bytes inside the {} of the file", n, data.size()),
+                 to_json(*offsets));
     const auto part = data.subspan(static_cast<std::size_t>(o[0].as_integer()), static_cast<std::size_t>(n));
     t.data.assign(part.begin(), part.end());
     if (!all.emplace(name, std::move(t)).second) throw fail(name, "each name once", "a second array of that name");
@@ -82,8 +85,8 @@ std::string format_safetensors(const std::map<std::string, Tensor>& tensors) {
     const auto n = static_cast<std::int64_t>(t.data.size());
     Value shape = Value::array();
     for (auto s : t.shape) shape.push_back(s);
-    header[name] = Value::object({{"dtype", type_word(t.type)}, {"shape", shape},
-                                  {"data_offsets", Value::array({at, at + n})}});
+    header[name] =
+        Value::object({{"dtype", type_word(t.type)}, {"shape", shape}, {"data_offsets", Value::array({at, at + n})}});
     at += n;
   }
   std::string head = to_json(header);

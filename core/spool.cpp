@@ -12,8 +12,8 @@
 namespace percept {
 
 Spool::Spool(Index rows, Scalar scalar, const std::string& folder, std::size_t memory_bytes)
-    : rows_(rows), scalar_(scalar),
-      folder_(folder.empty() ? std::filesystem::temp_directory_path().string() : folder), memory_bytes_(memory_bytes) {}
+    : rows_(rows), scalar_(scalar), folder_(folder.empty() ? std::filesystem::temp_directory_path().string() : folder),
+      memory_bytes_(memory_bytes) {}
 
 Spool::~Spool() {
   if (file_ >= 0) ::close(file_);
@@ -61,7 +61,8 @@ void Spool::read(std::int64_t first, MutableFrames out) const {
     throw DataError("temporary file", "frames", fmt::format("a range inside [0, {})", frames_),
                     fmt::format("[{}, {})", first, first + out.frames));
   const std::size_t frame = static_cast<std::size_t>(rows_) * bytes_of(scalar_);
-  const std::size_t bytes = frame * static_cast<std::size_t>(out.frames), from = frame * static_cast<std::size_t>(first);
+  const std::size_t bytes = frame * static_cast<std::size_t>(out.frames),
+                    from = frame * static_cast<std::size_t>(first);
   if (file_ < 0) {
     copy_frames(ConstFrames(memory_.data() + from, scalar_, rows_, out.frames, rows_), out);
     return;

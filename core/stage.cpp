@@ -133,7 +133,8 @@ void require(bool ok, const Context& context, const std::string& key, const std:
 
 void require_time(const StreamFormat& in, const Context& context, const char* stage) {
   if (in.axis != Axis::time)
-    throw ConfigError(context.node, "", fmt::format("frames with a clock ({} works in time)", stage) + ", found " + in.describe());
+    throw ConfigError(context.node, "",
+                      fmt::format("frames with a clock ({} works in time)", stage) + ", found " + in.describe());
   if (!(in.rate_hz > 0) || !std::isfinite(in.rate_hz))
     throw ConfigError(context.node + ".rate_hz", fmt::format("{} Hz", in.rate_hz), "a rate above zero");
   if (in.size() <= 0) throw ConfigError(context.node, "", "at least one row, found " + in.describe());
@@ -141,7 +142,9 @@ void require_time(const StreamFormat& in, const Context& context, const char* st
 
 void require_items(const StreamFormat& in, const Context& context, const char* stage) {
   if (in.axis != Axis::item)
-    throw ConfigError(context.node, "", fmt::format("items ({} works on trials, subjects or images)", stage) + ", found " + in.describe());
+    throw ConfigError(
+        context.node, "",
+        fmt::format("items ({} works on trials, subjects or images)", stage) + ", found " + in.describe());
   if (in.size() <= 0) throw ConfigError(context.node, "", "at least one row, found " + in.describe());
 }
 

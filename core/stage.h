@@ -14,14 +14,14 @@ namespace percept {
 
 /// What a prepared stage says of itself.
 struct Traits {
-  bool causal = true;        ///< an output never depends on later input (beyond its declared latency)
-  bool real_time = false;    ///< process() allocates nothing and takes bounded time
-  bool per_frame = false;    ///< no state: one instance a worker, frames in any order
-  bool per_row = false;      ///< rows do not mix: may run in tiles of rows x all frames
-  double latency_s = 0;      ///< already subtracted from the output's start_s
-  Index memory_frames = 0;   ///< earlier input frames an output depends on; kAllFrames: the whole recording
+  bool causal = true;       ///< an output never depends on later input (beyond its declared latency)
+  bool real_time = false;   ///< process() allocates nothing and takes bounded time
+  bool per_frame = false;   ///< no state: one instance a worker, frames in any order
+  bool per_row = false;     ///< rows do not mix: may run in tiles of rows x all frames
+  double latency_s = 0;     ///< already subtracted from the output's start_s
+  Index memory_frames = 0;  ///< earlier input frames an output depends on; kAllFrames: the whole recording
   static constexpr Index kAllFrames = -1;
-  static constexpr Index kDecaying = -2;   ///< a recursion: all earlier frames, fading
+  static constexpr Index kDecaying = -2;  ///< a recursion: all earlier frames, fading
 };
 
 /// One visit saves or restores: named arrays of fixed size. State is what process() changes;
@@ -31,14 +31,14 @@ class StateVisitor {
   virtual ~StateVisitor() = default;
   virtual void raw(const char* name, void* data, std::size_t bytes) noexcept = 0;
   template <class T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   void operator()(const char* name, T& v) noexcept { raw(name, &v, sizeof v); }
   template <class S, int R, int C, int O, int MR, int MC>
   void operator()(const char* name, Eigen::Matrix<S, R, C, O, MR, MC>& m) noexcept {
     raw(name, m.data(), static_cast<std::size_t>(m.size()) * sizeof(S));
   }
   template <class T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   void operator()(const char* name, std::vector<T>& v) noexcept { raw(name, v.data(), v.size() * sizeof(T)); }
 };
 
@@ -82,7 +82,8 @@ bool copy_state(Stage& from, Stage& to, std::vector<std::byte>& scratch) noexcep
 std::size_t state_bytes(Stage& stage);
 
 /// Throws ConfigError "node: ..." unless the condition holds.
-void require(bool ok, const Context& context, const std::string& key, const std::string& found, const std::string& expected);
+void require(bool ok, const Context& context, const std::string& key, const std::string& found,
+             const std::string& expected);
 /// The common refusals of prepare().
 void require_time(const StreamFormat& in, const Context& context, const char* stage);
 void require_items(const StreamFormat& in, const Context& context, const char* stage);

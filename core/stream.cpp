@@ -85,8 +85,7 @@ void copy_as(FrameSpan<const A> from, FrameSpan<B> to) {
   for (Index k = 0; k < from.frames; ++k) {
     const A* a = from.frame(k);
     B* b = to.frame(k);
-    if constexpr (std::is_same_v<A, B>)
-      std::memcpy(b, a, static_cast<std::size_t>(from.rows) * sizeof(A));
+    if constexpr (std::is_same_v<A, B>) std::memcpy(b, a, static_cast<std::size_t>(from.rows) * sizeof(A));
     else
       for (Index r = 0; r < from.rows; ++r) b[r] = static_cast<B>(a[r]);
   }

@@ -27,9 +27,9 @@ const char* name_of(Axis a);
 /// One row of a frame: a sensor, unit, ROI, voxel or feature.
 struct Channel {
   std::string name;
-  std::string kind;                                ///< "eeg", "unit", "velocity", ... ("" unknown)
-  std::string unit;                                ///< SI unit; "" means the part's
-  std::optional<std::array<double, 3>> position;   ///< sensor position [m]
+  std::string kind;                               ///< "eeg", "unit", "velocity", ... ("" unknown)
+  std::string unit;                               ///< SI unit; "" means the part's
+  std::optional<std::array<double, 3>> position;  ///< sensor position [m]
   bool good = true;
   bool operator==(const Channel&) const = default;
 };
@@ -37,10 +37,10 @@ struct Channel {
 /// One named piece of a frame. Usually a frame has one part; a posterior is "mean" + "covariance".
 struct Part {
   std::string name = "x";
-  std::vector<Index> shape;        ///< last index fastest: {64} EEG, {samples, channels} epoch, {3, 256, 256} image
+  std::vector<Index> shape;  ///< last index fastest: {64} EEG, {samples, channels} epoch, {3, 256, 256} image
   std::string unit = "1";
-  std::vector<Channel> rows;       ///< names of the first axis' rows for vectors; may be empty
-  std::vector<std::string> levels; ///< names of the categories when the values are categories
+  std::vector<Channel> rows;        ///< names of the first axis' rows for vectors; may be empty
+  std::vector<std::string> levels;  ///< names of the categories when the values are categories
   Index size() const;
   bool operator==(const Part&) const = default;
 };
@@ -49,17 +49,17 @@ struct Part {
 struct StreamFormat {
   Axis axis = Axis::time;
   Scalar scalar = Scalar::f32;
-  double rate_hz = 0;              ///< > 0 on the time axis, 0 on the item axis
-  double start_s = 0;              ///< frame k stands for start_s + k / rate_hz (a bin stands for its centre)
+  double rate_hz = 0;  ///< > 0 on the time axis, 0 on the item axis
+  double start_s = 0;  ///< frame k stands for start_s + k / rate_hz (a bin stands for its centre)
   std::vector<Part> parts;
-  Index max_frames = 1;            ///< largest block that process() will see or give; 1 = sample by sample
+  Index max_frames = 1;  ///< largest block that process() will see or give; 1 = sample by sample
 
-  Index size() const;                                    ///< scalars in one frame
+  Index size() const;  ///< scalars in one frame
   double time_of(std::int64_t frame) const { return start_s + static_cast<double>(frame) / rate_hz; }
   /// The frame nearest to a time (may be negative or past the end).
   std::int64_t nearest_frame(double t_s) const { return std::llround((t_s - start_s) * rate_hz); }
-  const Part* find_part(std::string_view name) const;    ///< nullptr when there is none
-  Index part_offset(std::string_view name) const;        ///< first row of the part; -1 when there is none
+  const Part* find_part(std::string_view name) const;  ///< nullptr when there is none
+  Index part_offset(std::string_view name) const;      ///< first row of the part; -1 when there is none
   /// Row names of the whole frame: channel names where there are any, else "part[i]".
   std::vector<std::string> row_names() const;
   /// "95 rows x f32 at 10 Hz", "{64, 12} x f64, items"
@@ -76,7 +76,7 @@ template <class T>
 struct FrameSpan {
   T* data = nullptr;
   Index rows = 0, frames = 0;
-  Index stride = 0;                ///< scalars from frame to frame, >= rows
+  Index stride = 0;  ///< scalars from frame to frame, >= rows
   using Plain = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic>;
   using Map = Eigen::Map<std::conditional_t<std::is_const_v<T>, const Plain, Plain>, 0, Eigen::OuterStride<>>;
   Map eigen() const { return Map(data, rows, frames, Eigen::OuterStride<>(stride)); }
@@ -98,14 +98,15 @@ struct AnySpan {
   AnySpan() = default;
   AnySpan(Void* d, Scalar s, Index r, Index f, Index st) : data(d), scalar(s), rows(r), frames(f), stride(st) {}
   template <class T>
-    requires(std::is_same_v<std::remove_const_t<T>, float> || std::is_same_v<std::remove_const_t<T>, double>)
-  AnySpan(FrameSpan<T> s)
-      : data(s.data),
-        scalar(std::is_same_v<std::remove_const_t<T>, float> ? Scalar::f32 : Scalar::f64),
-        rows(s.rows), frames(s.frames), stride(s.stride) {}
-  AnySpan(const AnySpan<false>& s)
-    requires Const
-      : data(s.data), scalar(s.scalar), rows(s.rows), frames(s.frames), stride(s.stride) {}
+  requires(std::is_same_v<std::remove_const_t<T>, float> || std::is_same_v<std::remove_const_t<T>, double>)
+      AnySpan(FrameSpan<T> s)
+      : data(s.data), scalar(std::is_same_v<std::remove_const_t<T>, float> ? Scalar::f32 : Scalar::f64), rows(s.rows),
+        frames(s.frames), stride(s.stride) {}
+  AnySpan(const AnySpan<false>& s) requires Const : data(s.data),
+                                                    scalar(s.scalar),
+                                                    rows(s.rows),
+                                                    frames(s.frames),
+                                                    stride(s.stride) {}
   AnySpan(const AnySpan&) = default;
   AnySpan& operator=(const AnySpan&) = default;
 
@@ -141,34 +142,34 @@ class Label {
   bool operator==(const Label&) const = default;
 
  private:
-  std::int32_t id_ = 0;            ///< 0 is ""
+  std::int32_t id_ = 0;  ///< 0 is ""
 };
 
 /// Something that happened, in recording time. Maps one to one to a row of BIDS events.tsv.
 struct Event {
   double onset_s = 0, duration_s = 0, value = 0;
-  std::int64_t id = 0;             ///< rising in order of onset in one recording; the key of the item an epoch becomes
+  std::int64_t id = 0;  ///< rising in order of onset in one recording; the key of the item an epoch becomes
   Label label{};
-  std::int32_t row = -1;           ///< the row it is about, -1 for all
-  std::int32_t origin = -1;        ///< set by the graph: which node or input made it
+  std::int32_t row = -1;     ///< the row it is about, -1 for all
+  std::int32_t origin = -1;  ///< set by the graph: which node or input made it
   bool operator==(const Event&) const = default;
 };
 
 /// What a stage is given: a view, never owned.
 struct Block {
   ConstFrames x;
-  std::int64_t first_frame = 0;              ///< index of the first frame of the edge
-  std::span<const std::int64_t> keys;        ///< item axis: one rising key a frame; empty on the time axis
-  std::span<const Event> events;             ///< those whose onset this block's end has passed, each once
+  std::int64_t first_frame = 0;        ///< index of the first frame of the edge
+  std::span<const std::int64_t> keys;  ///< item axis: one rising key a frame; empty on the time axis
+  std::span<const Event> events;       ///< those whose onset this block's end has passed, each once
 };
 
 /// Where a stage puts its result: fixed room, decided in prepare().
 struct Output {
-  MutableFrames y;                           ///< room for format.max_frames frames
-  std::int64_t* keys = nullptr;              ///< item axis: one key a frame, written by the stage
+  MutableFrames y;               ///< room for format.max_frames frames
+  std::int64_t* keys = nullptr;  ///< item axis: one key a frame, written by the stage
   Event* events = nullptr;
   Index event_room = 0, n_events = 0;
-  std::int64_t lost_events = 0;              ///< did not fit; counted, reported by the graph
+  std::int64_t lost_events = 0;  ///< did not fit; counted, reported by the graph
   /// A new event of this stage. Events of the input travel on by themselves.
   void emit(const Event& e) noexcept {
     if (n_events < event_room) events[n_events++] = e;

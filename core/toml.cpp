@@ -50,26 +50,52 @@ toml::array to_toml_array(const Value::Array& items);
 toml::table to_toml_table(const Value& v) {
   toml::table t;
   for (auto& [k, item] : v.as_table()) switch (item.type()) {
-      case Value::Type::null: break;
-      case Value::Type::boolean: t.insert(k, item.as_bool()); break;
-      case Value::Type::integer: t.insert(k, item.as_integer()); break;
-      case Value::Type::real: t.insert(k, item.as_number()); break;
-      case Value::Type::string: t.insert(k, item.as_string()); break;
-      case Value::Type::array: t.insert(k, to_toml_array(item.as_array())); break;
-      case Value::Type::table: t.insert(k, to_toml_table(item)); break;
+      case Value::Type::null:
+        break;
+      case Value::Type::boolean:
+        t.insert(k, item.as_bool());
+        break;
+      case Value::Type::integer:
+        t.insert(k, item.as_integer());
+        break;
+      case Value::Type::real:
+        t.insert(k, item.as_number());
+        break;
+      case Value::Type::string:
+        t.insert(k, item.as_string());
+        break;
+      case Value::Type::array:
+        t.insert(k, to_toml_array(item.as_array()));
+        break;
+      case Value::Type::table:
+        t.insert(k, to_toml_table(item));
+        break;
     }
   return t;
 }
 toml::array to_toml_array(const Value::Array& items) {
   toml::array a;
   for (auto& item : items) switch (item.type()) {
-      case Value::Type::null: break;
-      case Value::Type::boolean: a.push_back(item.as_bool()); break;
-      case Value::Type::integer: a.push_back(item.as_integer()); break;
-      case Value::Type::real: a.push_back(item.as_number()); break;
-      case Value::Type::string: a.push_back(item.as_string()); break;
-      case Value::Type::array: a.push_back(to_toml_array(item.as_array())); break;
-      case Value::Type::table: a.push_back(to_toml_table(item)); break;
+      case Value::Type::null:
+        break;
+      case Value::Type::boolean:
+        a.push_back(item.as_bool());
+        break;
+      case Value::Type::integer:
+        a.push_back(item.as_integer());
+        break;
+      case Value::Type::real:
+        a.push_back(item.as_number());
+        break;
+      case Value::Type::string:
+        a.push_back(item.as_string());
+        break;
+      case Value::Type::array:
+        a.push_back(to_toml_array(item.as_array()));
+        break;
+      case Value::Type::table:
+        a.push_back(to_toml_table(item));
+        break;
     }
   return a;
 }

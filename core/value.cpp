@@ -124,11 +124,16 @@ using Json = nlohmann::ordered_json;
 
 Json to_nlohmann(const Value& v) {
   switch (v.type()) {
-    case Value::Type::null: return nullptr;
-    case Value::Type::boolean: return v.as_bool();
-    case Value::Type::integer: return v.as_integer();
-    case Value::Type::real: return v.as_number();
-    case Value::Type::string: return v.as_string();
+    case Value::Type::null:
+      return nullptr;
+    case Value::Type::boolean:
+      return v.as_bool();
+    case Value::Type::integer:
+      return v.as_integer();
+    case Value::Type::real:
+      return v.as_number();
+    case Value::Type::string:
+      return v.as_string();
     case Value::Type::array: {
       Json a = Json::array();
       for (auto& item : v.as_array()) a.push_back(to_nlohmann(item));
@@ -145,15 +150,19 @@ Json to_nlohmann(const Value& v) {
 
 Value from_nlohmann(const Json& j) {
   switch (j.type()) {
-    case Json::value_t::boolean: return j.get<bool>();
-    case Json::value_t::number_integer: return j.get<std::int64_t>();
+    case Json::value_t::boolean:
+      return j.get<bool>();
+    case Json::value_t::number_integer:
+      return j.get<std::int64_t>();
     case Json::value_t::number_unsigned: {
       const auto u = j.get<std::uint64_t>();
       if (u > static_cast<std::uint64_t>(INT64_MAX)) return static_cast<double>(u);
       return static_cast<std::int64_t>(u);
     }
-    case Json::value_t::number_float: return j.get<double>();
-    case Json::value_t::string: return j.get<std::string>();
+    case Json::value_t::number_float:
+      return j.get<double>();
+    case Json::value_t::string:
+      return j.get<std::string>();
     case Json::value_t::array: {
       Value a = Value::array();
       for (auto& item : j) a.push_back(from_nlohmann(item));
@@ -164,7 +173,8 @@ Value from_nlohmann(const Json& j) {
       for (auto& [k, item] : j.items()) t.as_table().emplace_back(k, from_nlohmann(item));
       return t;
     }
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 }  // namespace

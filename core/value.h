@@ -26,11 +26,9 @@ class Value {
   Value(std::nullptr_t) {}
   Value(bool b) : data_(b) {}
   template <class T>
-    requires(std::is_integral_v<T> && !std::is_same_v<T, bool>)
-  Value(T v) : data_(static_cast<std::int64_t>(v)) {}
+  requires(std::is_integral_v<T> && !std::is_same_v<T, bool>) Value(T v) : data_(static_cast<std::int64_t>(v)) {}
   template <class T>
-    requires std::is_floating_point_v<T>
-  Value(T v) : data_(static_cast<double>(v)) {}
+  requires std::is_floating_point_v<T> Value(T v) : data_(static_cast<double>(v)) {}
   Value(const char* s) : data_(std::string(s)) {}
   Value(std::string_view s) : data_(std::string(s)) {}
   Value(std::string s) : data_(std::move(s)) {}

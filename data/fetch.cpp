@@ -111,10 +111,10 @@ void download(const DataSet& set, const DataFile& file, const fs::path& to, cons
   if (std::fflush(out.get()) != 0 && !t.write_error) t.write_error = errno;
   if (t.write_error) throw DataError(to.string(), "", "a file that can be written", std::strerror(t.write_error));
   if (result != CURLE_OK)
-    throw Unavailable(fmt::format("{} cannot be downloaded from {} ({}): try again with a working network, or set "
-                                  "PERCEPT_DATA_MIRROR to a folder that holds {}",
-                                  of_set(set, file), file.url, *detail ? detail : curl_easy_strerror(result),
-                                  file.mirror));
+    throw Unavailable(
+        fmt::format("{} cannot be downloaded from {} ({}): try again with a working network, or set "
+                    "PERCEPT_DATA_MIRROR to a folder that holds {}",
+                    of_set(set, file), file.url, *detail ? detail : curl_easy_strerror(result), file.mirror));
 }
 
 std::optional<fs::path> find_cache() {
@@ -155,9 +155,10 @@ fs::path fetch(const DataSet& set, std::string_view name, const ProgressFn& prog
   if (auto here = locate(set, name)) return *here;
   const DataFile& file = set.file(name);
   if (file.url.empty())
-    throw Unavailable(fmt::format("{} cannot be downloaded, because {} (source: {}): set PERCEPT_DATA_MIRROR to a "
-                                  "folder that holds {}",
-                                  of_set(set, file), set.conversion, set.source, file.mirror));
+    throw Unavailable(
+        fmt::format("{} cannot be downloaded, because {} (source: {}): set PERCEPT_DATA_MIRROR to a "
+                    "folder that holds {}",
+                    of_set(set, file), set.conversion, set.source, file.mirror));
   const fs::path place = below_cache(cache_folder(), set, file);
   AtomicPath part(place);
   download(set, file, part.path(), progress, options);

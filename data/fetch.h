@@ -19,8 +19,8 @@ class Unavailable : public Error {
 };
 
 struct FetchOptions {
-  long connect_s = 20;                       ///< longest wait for a server to answer
-  long stall_s = 30;                         ///< longest time below 100 bytes a second
+  long connect_s = 20;  ///< longest wait for a server to answer
+  long stall_s = 30;    ///< longest time below 100 bytes a second
 };
 
 /// $XDG_CACHE_HOME/percept, else ~/.cache/percept. Throws Unavailable when there is neither.

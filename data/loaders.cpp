@@ -161,8 +161,10 @@ void load_chewie(const Files& files, const ChewieOptions& options, Recording& r)
   const auto split = static_cast<double>(boundary), end = static_cast<double>(spikes.cols());
   r.events.push_back(event(frame_time(0, rate_hz), split / rate_hz, "train"));
   r.events.push_back(event(frame_time(split, rate_hz), (end - split) / rate_hz, "test"));
-  r.tables.push_back({"segment", {{"segment", {}, {"train", "test"}}, numbers("first_row", {0, split}),
-                                  numbers("last_row", {split - 1, end - 1})}});
+  r.tables.push_back({"segment",
+                      {{"segment", {}, {"train", "test"}},
+                       numbers("first_row", {0, split}),
+                       numbers("last_row", {split - 1, end - 1})}});
   r.streams.push_back(binned("activity", std::move(spikes), rate_hz, numbered("unit", 71), "unit"));
   r.streams.push_back(binned("kinematics", std::move(velocity), rate_hz, {"vx", "vy"}, "velocity"));
   r.streams.push_back(binned("target", std::move(target), rate_hz, {"target"}, "category"));

@@ -27,8 +27,8 @@ namespace percept::data {
 ///                "units".
 ///
 /// Throws ConfigError for an unknown name or option, DataError for wrong bytes, Unavailable when a file cannot be had.
-Recording load_data_set(const std::string& name, const Value& options = Value::table(),
-                        const ProgressFn& progress = {}, const std::string& where = "input");
+Recording load_data_set(const std::string& name, const Value& options = Value::table(), const ProgressFn& progress = {},
+                        const std::string& where = "input");
 
 /// Options of a set's loader.
 std::vector<ParamInfo> data_set_options(const std::string& name);

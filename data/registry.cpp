@@ -11,7 +11,7 @@
 
 namespace percept::data {
 
-extern const char* const kRegistryText;      // data/registry.toml, put into the library by data/embed.cmake
+extern const char* const kRegistryText;  // data/registry.toml, put into the library by data/embed.cmake
 
 namespace {
 std::string line_of(const std::string& where, const Value& v) {
@@ -75,8 +75,10 @@ DataFile read_data_file(const Value& t, const std::string& where) {
 }
 
 DataSet read_data_set(const Value& t, const std::string& where) {
-  refuse_unknown_keys(t, {"name", "title", "description", "licence", "citation", "source", "conversion", "loader",
-                          "warnings", "notes", "file"}, where);
+  refuse_unknown_keys(t,
+                      {"name", "title", "description", "licence", "citation", "source", "conversion", "loader",
+                       "warnings", "notes", "file"},
+                      where);
   DataSet s;
   s.name = inner_path(t, "name", where, true);
   s.title = text(t, "title", where);
@@ -135,8 +137,12 @@ DataSet data_set(std::string_view name) {
 }
 
 Value describe(const DataSet& set) {
-  Value v = Value::object({{"name", set.name}, {"title", set.title}, {"description", set.description},
-                           {"licence", set.licence}, {"citation", set.citation}, {"source", set.source}});
+  Value v = Value::object({{"name", set.name},
+                           {"title", set.title},
+                           {"description", set.description},
+                           {"licence", set.licence},
+                           {"citation", set.citation},
+                           {"source", set.source}});
   if (!set.conversion.empty()) v["conversion"] = set.conversion;
   if (!set.warnings.empty()) v["warnings"] = Value(set.warnings);
   if (!set.notes.empty()) v["notes"] = Value(set.notes);

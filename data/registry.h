@@ -11,19 +11,19 @@
 namespace percept::data {
 
 struct DataFile {
-  std::string name;                          ///< "x.csv"
-  std::string mirror;                        ///< path below PERCEPT_DATA_MIRROR: "bci/flint_run1/x.csv"
-  std::string url;                           ///< where exactly these bytes are; "" = only a mirror has them
+  std::string name;    ///< "x.csv"
+  std::string mirror;  ///< path below PERCEPT_DATA_MIRROR: "bci/flint_run1/x.csv"
+  std::string url;     ///< where exactly these bytes are; "" = only a mirror has them
   std::string sha256;
   std::uint64_t bytes = 0;
 };
 
 struct DataSet {
   std::string name, title, description, licence, citation;
-  std::string source;                        ///< page of the publisher
-  std::string conversion;                    ///< how the files differ from what the source publishes; "" = they do not
-  std::string loader;                        ///< who makes a Recording of it (data/loaders.h)
-  std::vector<std::string> warnings;         ///< what a reader of any score must know
+  std::string source;                 ///< page of the publisher
+  std::string conversion;             ///< how the files differ from what the source publishes; "" = they do not
+  std::string loader;                 ///< who makes a Recording of it (data/loaders.h)
+  std::vector<std::string> warnings;  ///< what a reader of any score must know
   std::vector<std::string> notes;
   std::vector<DataFile> files;
 

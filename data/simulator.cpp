@@ -14,10 +14,10 @@ namespace percept::data {
 
 namespace {
 constexpr int kTargets = 8;
-constexpr double kReaction = 0.2;            // s from the go signal to the first movement
-constexpr double kHold = 0.2;                // s on the target
+constexpr double kReaction = 0.2;  // s from the go signal to the first movement
+constexpr double kHold = 0.2;      // s on the target
 constexpr double kGoEarliest = 0.1, kGoSpread = 0.2;
-constexpr double kDurationSpread = 0.3;      // of the reach, relative, from 0.85 to 1.15
+constexpr double kDurationSpread = 0.3;  // of the reach, relative, from 0.85 to 1.15
 constexpr double kWalkKnot_s = 10;
 constexpr Index kMostKnots = Index{1} << 27;  // a gigabyte
 
@@ -76,8 +76,7 @@ Stream computed_stream(const std::string& name, const std::string& unit, double 
 }  // namespace
 
 ReachSimulator::ReachSimulator(const Params& p, const std::string& where)
-    : p_(p),
-      frames_(static_cast<std::int64_t>(std::floor(p.duration_s * p.rate_hz + 1e-9))),
+    : p_(p), frames_(static_cast<std::int64_t>(std::floor(p.duration_s * p.rate_hz + 1e-9))),
       reference_speed_(jerk_slope(0.5) * p.distance_m / p.reach_s),
       trials_(static_cast<std::uint64_t>(p.seed), "reach trials"),
       shared_(static_cast<std::uint64_t>(p.seed), "reach shared noise"),
@@ -268,12 +267,19 @@ Recording ReachSimulator::recording() const {
     add(t.reach_end_s, 0, reach_end);
   }
 
-  Table truth{"units", {{"unit", {}, {}}, {"direction_rad", {}, {}}, {"changed_direction_rad", {}, {}},
-                        {"baseline_hz", {}, {}}, {"depth_hz", {}, {}}, {"speed_hz", {}, {}}, {"dead", {}, {}}}};
+  Table truth{"units",
+              {{"unit", {}, {}},
+               {"direction_rad", {}, {}},
+               {"changed_direction_rad", {}, {}},
+               {"baseline_hz", {}, {}},
+               {"depth_hz", {}, {}},
+               {"speed_hz", {}, {}},
+               {"dead", {}, {}}}};
   for (std::size_t i = 0; i < units_.size(); ++i) {
     const Unit& u = units_[i];
-    const double row[] = {static_cast<double>(i), u.direction_rad, u.changed_direction_rad, u.baseline_hz,
-                          u.depth_hz,             u.speed_hz,      u.dead ? 1.0 : 0.0};
+    const double row[] = {static_cast<double>(i), u.direction_rad, u.changed_direction_rad,
+                          u.baseline_hz,          u.depth_hz,      u.speed_hz,
+                          u.dead ? 1.0 : 0.0};
     for (std::size_t c = 0; c < truth.columns.size(); ++c) truth.columns[c].numbers.push_back(row[c]);
   }
   r.tables.push_back(std::move(truth));
@@ -293,12 +299,12 @@ Recording noise_recording(const NoiseParams& p) {
   const auto frames = static_cast<std::int64_t>(std::floor(p.duration_s * p.rate_hz + 1e-9));
   if (frames < 1)
     throw ConfigError("noise.duration_s", fmt::format("{}", p.duration_s), "at least one frame of 1 / rate_hz");
-  r.streams.push_back(computed_stream(
-      "signal", "1", p.rate_hz, Scalar::f32, std::move(rows), frames,
-      [spread = p.spread, random = KeyedRandom(static_cast<std::uint64_t>(p.seed), "noise")](std::int64_t k,
-                                                                                            std::span<double> out) {
-        for (std::size_t i = 0; i < out.size(); ++i) out[i] = spread * random.normal(k, i);
-      }));
+  r.streams.push_back(
+      computed_stream("signal", "1", p.rate_hz, Scalar::f32, std::move(rows), frames,
+                      [spread = p.spread, random = KeyedRandom(static_cast<std::uint64_t>(p.seed), "noise")](
+                          std::int64_t k, std::span<double> out) {
+                        for (std::size_t i = 0; i < out.size(); ++i) out[i] = spread * random.normal(k, i);
+                      }));
   r.meta["title"] = "white noise";
   r.meta["simulate"] = "noise";
   r.meta["truth"] = write_params(p);

@@ -66,31 +66,31 @@ class ReachSimulator {
           field("drift_s", &Params::drift_s, "s", "Time in which a baseline's change is forgotten.", 1, 1e6),
           field("tuning_walk_rad", &Params::tuning_walk_rad, "rad",
                 "Random walk of preferred directions: spread after an hour.", 0, 100),
-          field("change_s", &Params::change_s, "s", "When some units take another preferred direction at once.",
-                0, 1e6),
+          field("change_s", &Params::change_s, "s", "When some units take another preferred direction at once.", 0,
+                1e6),
           field("change_fraction", &Params::change_fraction, "1", "How many of the units do so.", 0, 1),
           field("dead_fraction", &Params::dead_fraction, "1", "How many of the channels are silent.", 0, 1),
           field("distance_m", &Params::distance_m, "m", "From the centre to a target.", 0.001, 1),
           field("reach_s", &Params::reach_s, "s", "Average time from the centre to a target.", 0.1, 10),
-          field("trial_s", &Params::trial_s, "s", "From one trial to the next; at least 0.7 s + 2.3 reach_s.",
-                0.9, 60)};
+          field("trial_s", &Params::trial_s, "s", "From one trial to the next; at least 0.7 s + 2.3 reach_s.", 0.9,
+                60)};
     }
   };
 
   /// The truth about one unit.
   struct Unit {
-    double direction_rad = 0;                ///< preferred direction at the start
-    double changed_direction_rad = 0;        ///< from change_s on; the same for a unit that does not change
+    double direction_rad = 0;          ///< preferred direction at the start
+    double changed_direction_rad = 0;  ///< from change_s on; the same for a unit that does not change
     double baseline_hz = 0, depth_hz = 0, speed_hz = 0;
     bool dead = false;
   };
   /// One out-and-back reach, in recording time.
   struct Trial {
-    int target = 0;                          ///< 0..7, at angle target * 45 degrees
+    int target = 0;  ///< 0..7, at angle target * 45 degrees
     double go_s = 0, reach_begin_s = 0, reach_end_s = 0, back_begin_s = 0, back_end_s = 0;
   };
   struct Hand {
-    double px = 0, py = 0, vx = 0, vy = 0;   ///< [m, m/s]
+    double px = 0, py = 0, vx = 0, vy = 0;  ///< [m, m/s]
   };
 
   /// Throws ConfigError when trials are too short for their reaches or the recording is too long for its drifts.
@@ -124,8 +124,8 @@ class ReachSimulator {
   std::int64_t frames_ = 0;
   double reference_speed_ = 1;
   std::vector<Unit> units_;
-  Eigen::MatrixXd cosines_;                  ///< {cos, sin} of the direction before and after the change, 4 x channels
-  Eigen::MatrixXd drift_, walk_;             ///< at knots, channels x knots; empty when there is none
+  Eigen::MatrixXd cosines_;       ///< {cos, sin} of the direction before and after the change, 4 x channels
+  Eigen::MatrixXd drift_, walk_;  ///< at knots, channels x knots; empty when there is none
   KeyedRandom trials_, shared_, private_, counts_;
 };
 

@@ -35,20 +35,25 @@ struct DenseNetworkParams {
   std::string covariance = "holdout";
   static constexpr auto fields() {
     return std::tuple{
-        field("layers", &DenseNetworkParams::layers, "units", "Units of each hidden layer; empty: a linear map.", 1, 100000),
+        field("layers", &DenseNetworkParams::layers, "units", "Units of each hidden layer; empty: a linear map.", 1,
+              100000),
         choice("activation", &DenseNetworkParams::activation, "After each hidden layer.", "tanh|relu|gelu"),
-        field("dropout", &DenseNetworkParams::dropout, "1", "Share of hidden units left out in a training step.", 0.0, 0.95),
+        field("dropout", &DenseNetworkParams::dropout, "1", "Share of hidden units left out in a training step.", 0.0,
+              0.95),
         field("input_noise", &DenseNetworkParams::input_noise, "sd",
               "Noise added to the standardised inputs in a training step, in standard deviations.", 0.0, 100.0),
         field("learning_rate", &DenseNetworkParams::learning_rate, "1", "Step size of AdamW.", 1e-9, 1e6),
         field("weight_decay", &DenseNetworkParams::weight_decay, "1", "Weight decay of AdamW.", 0.0, 1e3),
         field("epochs", &DenseNetworkParams::epochs, "1", "Most passes over the training frames.", 1, 1000000),
         field("batch", &DenseNetworkParams::batch, "frames", "Frames in a training step.", 1, 1000000000),
-        field("validation", &DenseNetworkParams::validation, "1",
-              "Share of the training frames, the last ones, that decides when to stop and gives the covariance; 0: none.", 0.0, 0.9),
+        field(
+            "validation", &DenseNetworkParams::validation, "1",
+            "Share of the training frames, the last ones, that decides when to stop and gives the covariance; 0: none.",
+            0.0, 0.9),
         field("patience", &DenseNetworkParams::patience, "epochs",
               "Stop after so many epochs without a better validation error, and keep the best; 0: do all.", 0, 1000000),
-        field("seed", &DenseNetworkParams::seed, "", "Of weights, order, dropout and noise, together with the run's seed.", 0, 1e15),
+        field("seed", &DenseNetworkParams::seed, "",
+              "Of weights, order, dropout and noise, together with the run's seed.", 0, 1e15),
         choice("covariance", &DenseNetworkParams::covariance,
                "Constant covariance of the error on the validation frames (holdout), as a dkf node needs it, or none.",
                "holdout|none")};
@@ -69,13 +74,12 @@ class DenseNetworkStage final : public Typed<DenseNetworkStage> {
   using Params = DenseNetworkParams;
   DenseNetworkStage(const Params&, const Model& model)
       : model_((require_model(model, "dense_network", kDenseNetworkVersion), model)),
-        activation_(activation_of(model.meta.get("activation", ""))),
-        x_mean_(model.vector("x_mean")),
-        x_sd_(model.vector("x_sd", x_mean_.size())),
-        rows_(names_of(model.meta, "input_rows")) {
+        activation_(activation_of(model.meta.get("activation", ""))), x_mean_(model.vector("x_mean")),
+        x_sd_(model.vector("x_sd", x_mean_.size())), rows_(names_of(model.meta, "input_rows")) {
     if (rows_.empty()) rows_.resize(static_cast<std::size_t>(x_mean_.size()));
     if (static_cast<Index>(rows_.size()) != x_mean_.size())
-      throw DataError("model of dense_network", "input_rows", fmt::format("{} names", x_mean_.size()), fmt::format("{}", rows_.size()));
+      throw DataError("model of dense_network", "input_rows", fmt::format("{} names", x_mean_.size()),
+                      fmt::format("{}", rows_.size()));
     Index width = x_mean_.size();
     for (int i = 0; i == 0 || model.has(fmt::format("weights.{}", i)); ++i) {
       weights_.push_back(model.matrix(fmt::format("weights.{}", i), -1, width));
@@ -151,10 +155,10 @@ class DenseNetworkStage final : public Typed<DenseNetworkStage> {
   Model model_;
   Activation activation_;
   VectorXd x_mean_, x_sd_, y_mean_, y_sd_, frame_;
-  std::vector<std::string> rows_;            ///< names of the inputs, "" where not known
-  std::vector<MatrixXd> weights_;            ///< of each layer, outputs x inputs
-  std::vector<VectorXd> bias_, values_;      ///< values_: what each layer gives
-  MatrixXd covariance_;                      ///< empty with covariance = none
+  std::vector<std::string> rows_;        ///< names of the inputs, "" where not known
+  std::vector<MatrixXd> weights_;        ///< of each layer, outputs x inputs
+  std::vector<VectorXd> bias_, values_;  ///< values_: what each layer gives
+  MatrixXd covariance_;                  ///< empty with covariance = none
   std::vector<Index> order_;
   Counter* missing_ = nullptr;
 };
@@ -170,10 +174,12 @@ class DenseNetworkFitter final : public Fitter {
     TrainingMatrix t = data.gather();
     const Index dropped = drop_missing(t), frames = t.x.cols(), d = t.y.rows();
     if (dropped > 0) context.warn(fmt::format("{} training frames with missing values left out", dropped));
-    const Index held = p_.validation > 0 ? std::max<Index>(d + 1, std::llround(p_.validation * static_cast<double>(frames))) : 0;
+    const Index held =
+        p_.validation > 0 ? std::max<Index>(d + 1, std::llround(p_.validation * static_cast<double>(frames))) : 0;
     const Index fitted = frames - held;
     if (fitted < 2)
-      throw DataError(context.node, "training frames", fmt::format("at least {}, {} of them for validation", held + 2, held), std::to_string(frames));
+      throw DataError(context.node, "training frames",
+                      fmt::format("at least {}, {} of them for validation", held + 2, held), std::to_string(frames));
 
     // scales from the frames that are fitted, not from those held out
     const VectorXd x_mean = t.x.leftCols(fitted).rowwise().mean(), y_mean = t.y.leftCols(fitted).rowwise().mean();
@@ -213,13 +219,15 @@ class DenseNetworkFitter final : public Fitter {
     task.epochs = p_.epochs;
     task.batch = p_.batch;
     task.patience = p_.patience;
-    task.seed = static_cast<std::uint64_t>(KeyedRandom(context.seed, "dense_network").below(std::int64_t{1} << 62, p_.seed));
+    task.seed =
+        static_cast<std::uint64_t>(KeyedRandom(context.seed, "dense_network").below(std::int64_t{1} << 62, p_.seed));
     task.threads = context.threads;
     task.where = context.node;
     task.on_epoch = [&](std::int64_t epoch, double loss) {
       context.check_cancel();
       if (context.progress)
-        context.progress(static_cast<double>(epoch) / static_cast<double>(p_.epochs), fmt::format("epoch {}: loss {:.4g}", epoch, loss));
+        context.progress(static_cast<double>(epoch) / static_cast<double>(p_.epochs),
+                         fmt::format("epoch {}: loss {:.4g}", epoch, loss));
     };
     const TrainedNetwork network = training.train(task);
 
@@ -235,7 +243,8 @@ class DenseNetworkFitter final : public Fitter {
     using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     for (std::size_t i = 0; i < network.layers.size(); ++i) {
       const DenseLayer& layer = network.layers[i];
-      m.set_f32(fmt::format("weights.{}", i), Eigen::Map<const RowMajor>(layer.weights.data(), layer.outputs, layer.inputs));
+      m.set_f32(fmt::format("weights.{}", i),
+                Eigen::Map<const RowMajor>(layer.weights.data(), layer.outputs, layer.inputs));
       m.set_f32(fmt::format("bias.{}", i), Eigen::Map<const Eigen::VectorXf>(layer.bias.data(), layer.outputs));
     }
     m.set("x_mean", x_mean);
@@ -243,11 +252,13 @@ class DenseNetworkFitter final : public Fitter {
     m.set("y_mean", y_mean);
     m.set("y_sd", y_sd);
     if (p_.covariance == "holdout") {
-      const MatrixXd error = y_sd.asDiagonal() *
-                             (y.rightCols(held) - Eigen::Map<const Eigen::MatrixXf>(network.held_output.data(), d, held)).cast<double>();
+      const MatrixXd error =
+          y_sd.asDiagonal() *
+          (y.rightCols(held) - Eigen::Map<const Eigen::MatrixXf>(network.held_output.data(), d, held)).cast<double>();
       const MatrixXd q = gram(error) / static_cast<double>(held);
       if (!is_spd(q))
-        throw DataError(context.node, "covariance of the validation error", "a positive definite matrix (or covariance = \"none\")",
+        throw DataError(context.node, "covariance of the validation error",
+                        "a positive definite matrix (or covariance = \"none\")",
                         "one that is singular: outputs are explained exactly, or depend on each other");
       m.set("Q", q);
     }
@@ -259,7 +270,8 @@ class DenseNetworkFitter final : public Fitter {
 };
 
 /// A network of keyed random weights: samples need no training.
-Sample dense_network_sample(StreamFormat format, const char* activation, const std::vector<Index>& hidden, bool covariance) {
+Sample dense_network_sample(StreamFormat format, const char* activation, const std::vector<Index>& hidden,
+                            bool covariance) {
   const KeyedRandom random(1, "dense_network sample");
   const Index n = format.size();
   StreamFormat target = time_format(2, 100.0, Scalar::f64, "velocity");
@@ -274,8 +286,10 @@ Sample dense_network_sample(StreamFormat format, const char* activation, const s
     const auto key = static_cast<std::int64_t>(i);
     Eigen::MatrixXf w(sizes[i + 1], sizes[i]), b(sizes[i + 1], 1);
     for (Index k = 0; k < w.size(); ++k)
-      w.data()[k] = static_cast<float>(random.normal(key, static_cast<std::uint64_t>(k)) / std::sqrt(static_cast<double>(sizes[i])));
-    for (Index k = 0; k < b.size(); ++k) b(k) = static_cast<float>(0.1 * random.normal(key + 100, static_cast<std::uint64_t>(k)));
+      w.data()[k] = static_cast<float>(random.normal(key, static_cast<std::uint64_t>(k)) /
+                                       std::sqrt(static_cast<double>(sizes[i])));
+    for (Index k = 0; k < b.size(); ++k)
+      b(k) = static_cast<float>(0.1 * random.normal(key + 100, static_cast<std::uint64_t>(k)));
     m.set_f32(fmt::format("weights.{}", i), w);
     m.set_f32(fmt::format("bias.{}", i), b);
   }
@@ -295,10 +309,13 @@ Sample dense_network_sample(StreamFormat format, const char* activation, const s
 StageInfo info_dense_network() {
   auto i = trained_info<DenseNetworkStage, DenseNetworkFitter>(
       "dense_network", "decoders",
-      "A dense network, trained by LibTorch and applied frame by frame without it: gives the mean and a constant covariance of "
+      "A dense network, trained by LibTorch and applied frame by frame without it: gives the mean and a constant "
+      "covariance of "
       "its error. A frame with a missing row is missing.");
   i.version = kDenseNetworkVersion;
-  i.paper = "Burkhart, Brandman, Franco, Hochberg, Harrison, Neural Computation 32 (2020) 969; AdamW: Loshchilov, Hutter, ICLR 2019";
+  i.paper =
+      "Burkhart, Brandman, Franco, Hochberg, Harrison, Neural Computation 32 (2020) 969; AdamW: Loshchilov, Hutter, "
+      "ICLR 2019";
   i.needs_target = true;
   i.real_time = true;
   i.samples = [] {

@@ -16,7 +16,8 @@ namespace {
 
 at::Tensor frames_of(std::span<const float> values, std::int64_t rows) {
   // LibTorch only reads them
-  return at::from_blob(const_cast<float*>(values.data()), {static_cast<std::int64_t>(values.size()) / rows, rows}, at::kFloat);
+  return at::from_blob(const_cast<float*>(values.data()), {static_cast<std::int64_t>(values.size()) / rows, rows},
+                       at::kFloat);
 }
 std::vector<float> values_of(const at::Tensor& t) {
   const at::Tensor flat = t.contiguous();
@@ -55,14 +56,15 @@ class Network {
   std::vector<DenseLayer> layers() const {
     std::vector<DenseLayer> all;
     for (std::size_t i = 0; i < parameters_.size(); i += 2)
-      all.push_back({parameters_[i].size(1), parameters_[i].size(0), values_of(parameters_[i]), values_of(parameters_[i + 1])});
+      all.push_back(
+          {parameters_[i].size(1), parameters_[i].size(0), values_of(parameters_[i]), values_of(parameters_[i + 1])});
     return all;
   }
 
  private:
   const NetworkTask& task_;
   at::Generator random_;
-  std::vector<at::Tensor> parameters_;       ///< weight, bias, weight, bias, ...
+  std::vector<at::Tensor> parameters_;  ///< weight, bias, weight, bias, ...
 };
 
 class TorchNetworkTraining final : public NetworkTraining {
@@ -74,7 +76,8 @@ class TorchNetworkTraining final : public NetworkTraining {
     const bool held = !task.x_held.empty();
     const at::Tensor x_held = frames_of(task.x_held, task.inputs), y_held = frames_of(task.y_held, task.outputs);
     Network network(task, random);
-    torch::optim::AdamW optimizer(network.parameters(), torch::optim::AdamWOptions(task.learning_rate).weight_decay(task.weight_decay));
+    torch::optim::AdamW optimizer(network.parameters(),
+                                  torch::optim::AdamWOptions(task.learning_rate).weight_decay(task.weight_decay));
 
     TrainedNetwork best;
     const std::int64_t n = x.size(0), steps = (n + task.batch - 1) / task.batch;
@@ -87,8 +90,8 @@ class TorchNetworkTraining final : public NetworkTraining {
         const at::Tensor loss = at::mse_loss(network.forward(x.index_select(0, rows), true), y.index_select(0, rows));
         const double value = loss.item<float>();
         if (!std::isfinite(value))
-          throw Error(task.where + ": the loss is " + (std::isnan(value) ? "NaN" : "infinite") + " at epoch " + std::to_string(epoch) +
-                      ", step " + std::to_string(step + 1) + " of " + std::to_string(steps) +
+          throw Error(task.where + ": the loss is " + (std::isnan(value) ? "NaN" : "infinite") + " at epoch " +
+                      std::to_string(epoch) + ", step " + std::to_string(step + 1) + " of " + std::to_string(steps) +
                       ": expected a finite one (are all values finite? is learning_rate too high?)");
         loss.backward();
         optimizer.step();

@@ -21,6 +21,7 @@ void* find(const char* interface) {
 }  // namespace percept
 
 extern "C" __attribute__((visibility("default"))) const percept::ModuleEntry* percept_nn_module() {
-  static const percept::ModuleEntry entry{PERCEPT_MODULE_STAMP, [](int n) { at::set_num_threads(std::max(1, n)); }, &percept::find};
+  static const percept::ModuleEntry entry{PERCEPT_MODULE_STAMP, [](int n) { at::set_num_threads(std::max(1, n)); },
+                                          &percept::find};
   return &entry;
 }

@@ -16,10 +16,10 @@ namespace percept::evaluation {
 
 /// Features of each frame that know nothing of the brain.
 struct Confounds {
-  std::string name;                          ///< "time", "trial"
-  std::string doc;                           ///< what is in it, a sentence for the reader
+  std::string name;  ///< "time", "trial"
+  std::string doc;   ///< what is in it, a sentence for the reader
   std::vector<std::string> features;
-  Eigen::MatrixXd x;                         ///< features x frames; no row: this confound does not exist here
+  Eigen::MatrixXd x;  ///< features x frames; no row: this confound does not exist here
 };
 
 /// Time alone: powers of time up to 3 and 8 sine/cosine pairs of the recording's length, scaled to [-1, 1].
@@ -33,8 +33,8 @@ Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames,
 /// y = weight * x + offset, by ridge on standardised features; the strength (1e-4 ... 1e4 times the number of frames,
 /// by tens) is the best on contiguous blocks of the training frames, five for each range.
 struct ConfoundFit {
-  Eigen::MatrixXd weight;                    ///< outputs x features
-  Eigen::VectorXd offset;                    ///< outputs
+  Eigen::MatrixXd weight;  ///< outputs x features
+  Eigen::VectorXd offset;  ///< outputs
   double ridge = 0;
   Eigen::MatrixXd predict(const Eigen::MatrixXd& x) const;
 };
@@ -62,10 +62,10 @@ std::vector<Index> circular_shifts(Index frames, Index min_shift, Index count, s
 Eigen::MatrixXd circular_shift(const Eigen::MatrixXd& m, Index shift);
 
 struct ShiftNull {
-  std::vector<double> values;                ///< headline of the metric, one a shift
+  std::vector<double> values;  ///< headline of the metric, one a shift
   double p = 1;
-  Index min_shift = 0;                       ///< frames
-  std::string method;                        ///< a sentence for the reader, with the count
+  Index min_shift = 0;  ///< frames
+  std::string method;   ///< a sentence for the reader, with the count
 };
 /// What was decoded against the truth shifted in time, on the test frames: min_shift 0 takes the decorrelation time of
 /// both (decorrelation_frames), at most a quarter of the frames.

@@ -16,23 +16,23 @@
 namespace percept::evaluation {
 
 struct Interval {
-  double low = 0, high = 0;                  ///< NaN, NaN when too few resamples define the value
+  double low = 0, high = 0;  ///< NaN, NaN when too few resamples define the value
 };
 
 struct BootstrapOptions {
-  Index block_frames = 0;                    ///< 0: from the autocorrelation
+  Index block_frames = 0;  ///< 0: from the autocorrelation
   Index resamples = 1000;
   double level = 0.95;
   std::uint64_t seed = 0;
-  std::string purpose = "bootstrap";         ///< names the stream of random numbers
+  std::string purpose = "bootstrap";  ///< names the stream of random numbers
 };
 
 struct Bootstrap {
-  std::vector<Interval> intervals;           ///< one a value
-  Interval headline;                         ///< of the mean over the values
+  std::vector<Interval> intervals;  ///< one a value
+  Interval headline;                ///< of the mean over the values
   Index block_frames = 0, resamples = 0;
-  Index undefined = 0;                       ///< resamples left out because a value was undefined in them
-  std::string method;                        ///< a sentence for the reader
+  Index undefined = 0;  ///< resamples left out because a value was undefined in them
+  std::string method;   ///< a sentence for the reader
 };
 
 /// Percentile intervals of values that are a function of sums over frames.

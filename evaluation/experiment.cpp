@@ -35,7 +35,9 @@ StageInfo identity_info() {
   i.name = kIdentity;
   i.folder = "evaluation";
   i.doc = "Gives what it gets.";
-  i.make = [](const Value&, const Model*, const std::string&) -> std::unique_ptr<Stage> { return std::make_unique<Identity>(); };
+  i.make = [](const Value&, const Model*, const std::string&) -> std::unique_ptr<Stage> {
+    return std::make_unique<Identity>();
+  };
   i.samples = [] { return std::vector<Sample>(1); };
   return i;
 }
@@ -74,7 +76,8 @@ class SpoolData final : public Data {
     shifted_ = std::make_unique<Spool>(y_.rows(), Scalar::f64, "");
     shifted_->append(ConstFrames(moved.data(), Scalar::f64, moved.rows(), n, moved.rows()));
   }
-  void pass(const std::function<void(const TrainingBlock&)>& f, std::optional<std::uint64_t> shuffle_seed) const override {
+  void pass(const std::function<void(const TrainingBlock&)>& f,
+            std::optional<std::uint64_t> shuffle_seed) const override {
     constexpr Index kBlock = 4096;
     struct Piece {
       Index first, n, segment;
@@ -82,7 +85,8 @@ class SpoolData final : public Data {
     std::vector<Piece> pieces;
     for (std::size_t s = 0; s < starts_.size(); ++s) {
       const Index end = s + 1 < starts_.size() ? starts_[s + 1] : frames();
-      for (Index a = starts_[s]; a < end; a += kBlock) pieces.push_back({a, std::min(kBlock, end - a), static_cast<Index>(s)});
+      for (Index a = starts_[s]; a < end; a += kBlock)
+        pieces.push_back({a, std::min(kBlock, end - a), static_cast<Index>(s)});
     }
     if (shuffle_seed) {
       const KeyedRandom random(*shuffle_seed, "blocks");
@@ -92,7 +96,8 @@ class SpoolData final : public Data {
     std::vector<std::byte> x(static_cast<std::size_t>(x_.rows() * kBlock) * bytes_of(x_.scalar()));
     Eigen::MatrixXd y(y_format_.size(), kBlock);
     for (auto& p : pieces) {
-      MutableFrames xs(x.data(), x_.scalar(), x_.rows(), p.n, x_.rows()), ys(y.data(), Scalar::f64, y.rows(), p.n, y.rows());
+      MutableFrames xs(x.data(), x_.scalar(), x_.rows(), p.n, x_.rows()),
+          ys(y.data(), Scalar::f64, y.rows(), p.n, y.rows());
       x_.read(p.first, xs);
       if (y.rows()) (shifted_ ? *shifted_ : y_).read(p.first, ys);
       TrainingBlock b;
@@ -136,7 +141,8 @@ std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpe
   if (model->meta.get("stage", "") != s.node.use)
     throw DataError(folder.string(), "stage", "a model of '" + s.node.use + "'", model->meta.get("stage", "none"));
   if (model->meta.get("version", 0) != info.version)
-    throw DataError(folder.string(), "version", fmt::format("{} of '{}'", info.version, s.node.use), fmt::format("{}", model->meta.get("version", 0)));
+    throw DataError(folder.string(), "version", fmt::format("{} of '{}'", info.version, s.node.use),
+                    fmt::format("{}", model->meta.get("version", 0)));
   return model;
 }
 
@@ -151,8 +157,8 @@ void PrefixCache::put(const std::string& key, const Stream& stream) {
   streams_.emplace(key, stream);
 }
 
-Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const Recording& recording, EngineOptions options,
-                       std::shared_ptr<PrefixCache> cache)
+Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
+                       EngineOptions options, std::shared_ptr<PrefixCache> cache)
     : registry_(registry), pipeline_(pipeline), recording_(recording), options_(std::move(options)) {
   registry_.add(identity_info());
   if (recording_.streams.empty()) throw DataError(recording_.name, "", "a recording with at least one stream", "none");
@@ -173,14 +179,16 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
         const auto name = reference_name(ref, known);
         if (!known.contains(name))
           throw ConfigError(s.node.where + ".from", "\"" + ref + "\"",
-                            fmt::format("a stage or stream: {}{}", fmt::join(known, ", "), did_you_mean(name, {known.begin(), known.end()})));
+                            fmt::format("a stage or stream: {}{}", fmt::join(known, ", "),
+                                        did_you_mean(name, {known.begin(), known.end()})));
         return placed.contains(name);
       });
     });
     if (ready == specs.end()) {
       std::string left;
       for (auto& s : specs) left += (left.empty() ? "" : ", ") + s.node.name;
-      throw ConfigError(pipeline_.file.string() + ": stage.from", "", "a graph without loops, but these wait for each other: " + left);
+      throw ConfigError(pipeline_.file.string() + ": stage.from", "",
+                        "a graph without loops, but these wait for each other: " + left);
     }
     placed.insert(ready->node.name);
     order_.push_back(*ready);
@@ -191,12 +199,14 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
   std::vector<NodeSpec> prefix_nodes;
   for (auto& s : order_) {
     const bool learned = registry_.at(s.node.use, s.node.where).trained;
-    const bool after = std::any_of(s.node.from.begin(), s.node.from.end(), [&](auto& ref) { return below.contains(reference_name(ref, known)); });
+    const bool after = std::any_of(s.node.from.begin(), s.node.from.end(),
+                                   [&](auto& ref) { return below.contains(reference_name(ref, known)); });
     if (learned || after) {
       below.insert(s.node.name);
       const auto& info = registry_.at(s.node.use, s.node.where);
       if (learned && s.model.empty() && info.needs_target && !target_of(s.node.name))
-        throw ConfigError(s.node.where + ".target", "", fmt::format("the stream that '{}' learns to decode (target = \"...\")", s.node.use));
+        throw ConfigError(s.node.where + ".target", "",
+                          fmt::format("the stream that '{}' learns to decode (target = \"...\")", s.node.use));
     } else {
       prefix_.insert(s.node.name);
       prefix_nodes.push_back(s.node);
@@ -214,7 +224,8 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
   std::set<std::string> wanted;
   for (auto& s : order_)
     for (auto& ref : s.node.from)
-      if (!prefix_.contains(s.node.name) && prefix_.contains(reference_name(ref, known))) wanted.insert(reference_name(ref, known));
+      if (!prefix_.contains(s.node.name) && prefix_.contains(reference_name(ref, known)))
+        wanted.insert(reference_name(ref, known));
   for (auto& score : pipeline_.scores)
     if (prefix_.contains(score.from)) wanted.insert(score.from);
   if (below.empty()) wanted.insert(order_.back().node.name);
@@ -223,11 +234,17 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
   if (!wanted.empty()) {
     Value resolved = Value::array();
     for (auto& n : prefix_nodes)
-      resolved.push_back(Value::object({{"name", n.name}, {"use", n.use}, {"version", registry_.at(n.use, n.where).version},
-                                        {"from", Value(n.from)}, {"align", n.align}, {"params", n.params}}));
+      resolved.push_back(Value::object({{"name", n.name},
+                                        {"use", n.use},
+                                        {"version", registry_.at(n.use, n.where).version},
+                                        {"from", Value(n.from)},
+                                        {"align", n.align},
+                                        {"params", n.params}}));
     const Value* digests = recording_.meta.find("input");
-    const std::string key = sha256(to_json(Value::object({{"recording", recording_.name}, {"input", digests ? *digests : Value()},
-                                                          {"graph", resolved}, {"precision", name_of(pipeline_.precision)},
+    const std::string key = sha256(to_json(Value::object({{"recording", recording_.name},
+                                                          {"input", digests ? *digests : Value()},
+                                                          {"graph", resolved},
+                                                          {"precision", name_of(pipeline_.precision)},
                                                           {"block", pipeline_.block}})));
     std::map<std::string, SinkFn> sinks;
     std::map<std::string, std::shared_ptr<Spool>> spools;
@@ -260,7 +277,9 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
     Graph plan(registry_, inputs, prefix_nodes, pipeline_.precision, 1, {});
     for (auto& name : wanted) {
       const Index m = plan.memory_frames(plan.index_of(name));
-      const bool worse = m == Traits::kAllFrames || (prefix_memory_ != Traits::kAllFrames && (m == Traits::kDecaying || (prefix_memory_ >= 0 && m > prefix_memory_)));
+      const bool worse =
+          m == Traits::kAllFrames || (prefix_memory_ != Traits::kAllFrames &&
+                                      (m == Traits::kDecaying || (prefix_memory_ >= 0 && m > prefix_memory_)));
       if (worse) {
         prefix_memory_ = m;
         memory_of_ = name;
@@ -328,8 +347,10 @@ Recording Experiment::cut(const RowRange& range) const {
     for (auto& s : derived_.streams) {
       if (s.format.axis == Axis::time) {
         const double rate = s.format.rate_hz;
-        const auto first = std::clamp<std::int64_t>(static_cast<std::int64_t>(std::ceil((from - s.format.start_s) * rate - 1e-6)), 0, s.frames());
-        const auto end = std::clamp<std::int64_t>(static_cast<std::int64_t>(std::ceil((until - s.format.start_s) * rate - 1e-6)), first, s.frames());
+        const auto first = std::clamp<std::int64_t>(
+            static_cast<std::int64_t>(std::ceil((from - s.format.start_s) * rate - 1e-6)), 0, s.frames());
+        const auto end = std::clamp<std::int64_t>(
+            static_cast<std::int64_t>(std::ceil((until - s.format.start_s) * rate - 1e-6)), first, s.frames());
         part.streams.push_back(slice(s, first, end - first));
       } else {
         // an item made from an event stands at the event's onset
@@ -359,23 +380,30 @@ Recording Experiment::cut(const RowRange& range) const {
 }
 
 Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
-                                      std::span<const std::int64_t> keys, const RowRange* inside, StreamFormat* target_format) const {
+                                      std::span<const std::int64_t> keys, const RowRange* inside,
+                                      StreamFormat* target_format) const {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::string where = pipeline_.file.string() + ": target";
   const Stream* s = recording_.find(target.from);
   Index offset = 0, rows = 0;
   if (!s) {
     const auto dot = target.from.rfind('.');
-    const std::string name = target.from.substr(0, dot), part = dot == std::string::npos ? "" : target.from.substr(dot + 1);
+    const std::string name = target.from.substr(0, dot),
+                      part = dot == std::string::npos ? "" : target.from.substr(dot + 1);
     if (const Table* table = dot == std::string::npos ? nullptr : recording_.table(name)) {
       const Column* column = table->find(part);
-      if (!column || column->is_text()) throw ConfigError(where, "\"" + target.from + "\"", "a column of numbers of that table");
-      if (format.axis != Axis::item) throw ConfigError(where, "\"" + target.from + "\"", "a stream: a table column belongs to items, found " + format.describe());
+      if (!column || column->is_text())
+        throw ConfigError(where, "\"" + target.from + "\"", "a column of numbers of that table");
+      if (format.axis != Axis::item)
+        throw ConfigError(where, "\"" + target.from + "\"",
+                          "a stream: a table column belongs to items, found " + format.describe());
       if (target_format) *target_format = item_format({1}, Scalar::f64, part);
       Eigen::MatrixXd y(1, frames);
       for (Index k = 0; k < frames; ++k) {
         const auto row = keys[static_cast<std::size_t>(k)];
-        y(0, k) = row >= 0 && row < static_cast<std::int64_t>(column->size()) ? column->numbers[static_cast<std::size_t>(row)] : nan;
+        y(0, k) = row >= 0 && row < static_cast<std::int64_t>(column->size())
+                      ? column->numbers[static_cast<std::size_t>(row)]
+                      : nan;
       }
       return y;
     }
@@ -391,7 +419,8 @@ Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamForm
   }
   if (s->format.axis != format.axis)
     throw ConfigError(where, "\"" + target.from + "\"",
-                      fmt::format("a target of the same axis: the input carries {}, the target {}", format.describe(), s->format.describe()));
+                      fmt::format("a target of the same axis: the input carries {}, the target {}", format.describe(),
+                                  s->format.describe()));
   if (target_format) {
     *target_format = s->format;
     if (offset || rows != s->format.size())
@@ -416,7 +445,9 @@ Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamForm
       const double half = 0.5 / lead_.format.rate_hz;
       const double at = s->format.time_of(f);
       // half-open like cut(): a target frame on the border belongs to the later range
-      if (at < lead_.format.time_of(inside->first) - half - 1e-9 || at > lead_.format.time_of(inside->second) + half - 1e-9) return -1;
+      if (at < lead_.format.time_of(inside->first) - half - 1e-9 ||
+          at > lead_.format.time_of(inside->second) + half - 1e-9)
+        return -1;
     }
     return f;
   };
@@ -453,7 +484,8 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
       const bool with_target = s.fit == FitMode::train && info.needs_target;
       if (s.fit == FitMode::self) ranges = {{0, lead_.frames() - 1}};
       if (s.fit == FitMode::first) {
-        if (lead_.format.axis != Axis::time) throw ConfigError(node.where + ".fit", "\"first\"", "a recording with a clock");
+        if (lead_.format.axis != Axis::time)
+          throw ConfigError(node.where + ".fit", "\"first\"", "a recording with a clock");
         ranges = {{0, std::min<std::int64_t>(lead_.frames(), std::llround(s.fit_s * lead_.format.rate_hz)) - 1}};
       }
       std::optional<TargetSpec> target;
@@ -484,7 +516,8 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
           segment.frames->read(at, x);
           std::vector<std::int64_t> keys;
           if (segment.format.axis == Axis::item) keys.assign(segment.keys.begin() + at, segment.keys.begin() + at + n);
-          else for (Index k = 0; k < n; ++k) keys.push_back(lead_frame(segment.format.time_of(at + k)));
+          else
+            for (Index k = 0; k < n; ++k) keys.push_back(lead_frame(segment.format.time_of(at + k)));
           Eigen::MatrixXd y;
           if (target) {
             StreamFormat piece = segment.format;
@@ -498,7 +531,8 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
       if (!data || data->frames() == 0)
         throw DataError(recording_.name, node.name, "at least one training frame", "none");
       if (target && missing_target == data->frames())
-        throw DataError(recording_.name, node.name + ".target", "a target for at least one training frame", "none: do the clocks of input and target overlap?");
+        throw DataError(recording_.name, node.name + ".target", "a target for at least one training frame",
+                        "none: do the clocks of input and target overlap?");
       if (with_target) data->shift_target(target_shift);
       Context context;
       context.node = node.name;
@@ -511,7 +545,9 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
       try {
         model = info.make_fitter(node.params, node.where)->fit(*data, context);
       } catch (const ConfigError& e) {
-        throw e.key().rfind(node.name, 0) == 0 ? ConfigError(node.where + e.key().substr(node.name.size()), e.value(), e.expected()) : e;
+        throw e.key().rfind(node.name, 0) == 0
+            ? ConfigError(node.where + e.key().substr(node.name.size()), e.value(), e.expected())
+            : e;
       } catch (const DataError& e) {
         throw e.file() == node.name ? DataError(node.where, e.field(), e.expected(), e.found()) : e;
       }
@@ -527,13 +563,15 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
   return fitted;
 }
 
-Experiment::Segment Experiment::run_segment(const Recording& part, const std::vector<NodeSpec>& nodes, const std::string& name) const {
+Experiment::Segment Experiment::run_segment(const Recording& part, const std::vector<NodeSpec>& nodes,
+                                            const std::string& name) const {
   Segment segment;
   std::map<std::string, SinkFn> sinks{{name, [&](const Block& b) {
-    if (!segment.frames) segment.frames = std::make_shared<Spool>(b.x.rows, b.x.scalar, "");
-    segment.frames->append(b.x);
-    segment.keys.insert(segment.keys.end(), b.keys.begin(), b.keys.end());
-  }}};
+                                         if (!segment.frames)
+                                           segment.frames = std::make_shared<Spool>(b.x.rows, b.x.scalar, "");
+                                         segment.frames->append(b.x);
+                                         segment.keys.insert(segment.keys.end(), b.keys.begin(), b.keys.end());
+                                       }}};
   segment.format = run_offline(registry_, part, nodes, run_options(), sinks).at(name);
   if (!segment.frames) segment.frames = std::make_shared<Spool>(segment.format.size(), segment.format.scalar, "");
   return segment;
@@ -552,9 +590,11 @@ Decoded Experiment::apply(const Fitted& fitted, const std::string& node, const s
       if (all.format.axis == Axis::time) {
         // the node's clock over the whole recording: segments start on it, up to rounding
         const double duration = static_cast<double>(lead_.frames()) / lead_.format.rate_hz;
-        const auto before = static_cast<std::int64_t>(std::floor((segment.format.start_s - lead_.format.start_s) * segment.format.rate_hz + 0.5));
+        const auto before = static_cast<std::int64_t>(
+            std::floor((segment.format.start_s - lead_.format.start_s) * segment.format.rate_hz + 0.5));
         all.format.start_s = segment.format.start_s - static_cast<double>(before) / segment.format.rate_hz;
-        all.frames = Eigen::MatrixXd::Constant(all.format.size(), static_cast<Index>(std::ceil(duration * segment.format.rate_hz - 1e-6)), nan);
+        all.frames = Eigen::MatrixXd::Constant(
+            all.format.size(), static_cast<Index>(std::ceil(duration * segment.format.rate_hz - 1e-6)), nan);
       } else {
         all.frames.resize(all.format.size(), 0);
       }
@@ -575,7 +615,8 @@ Decoded Experiment::apply(const Fitted& fitted, const std::string& node, const s
     }
     for (Index k = 0; k < n; k += 8192) {
       const Index m = std::min<Index>(8192, n - k);
-      segment.frames->read(k, MutableFrames(all.frames.data() + (at + k) * all.frames.rows(), Scalar::f64, all.frames.rows(), m, all.frames.rows()));
+      segment.frames->read(k, MutableFrames(all.frames.data() + (at + k) * all.frames.rows(), Scalar::f64,
+                                            all.frames.rows(), m, all.frames.rows()));
     }
     if (n) all.ranges.emplace_back(at, at + n - 1);
   }
@@ -594,8 +635,13 @@ std::vector<RowRange> Experiment::ranges_on(const Decoded& axis, const std::vect
     if (axis.format.axis == Axis::time && lead_.format.axis == Axis::time) {
       const double half = 0.5 / lead_.format.rate_hz;
       const double from = lead_.format.time_of(r.first) - half, until = lead_.format.time_of(r.second) + half;
-      const auto first = std::max<std::int64_t>(0, static_cast<std::int64_t>(std::ceil((from - axis.format.start_s) * axis.format.rate_hz - 1e-6)));
-      const auto last = std::min<std::int64_t>(axis.frames.cols(), static_cast<std::int64_t>(std::ceil((until - axis.format.start_s) * axis.format.rate_hz - 1e-6))) - 1;
+      const auto first = std::max<std::int64_t>(
+          0, static_cast<std::int64_t>(std::ceil((from - axis.format.start_s) * axis.format.rate_hz - 1e-6)));
+      const auto last =
+          std::min<std::int64_t>(
+              axis.frames.cols(),
+              static_cast<std::int64_t>(std::ceil((until - axis.format.start_s) * axis.format.rate_hz - 1e-6))) -
+          1;
       if (last >= first) out.emplace_back(first, last);
     } else {
       std::int64_t first = -1, last = -1;

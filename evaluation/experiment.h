@@ -35,21 +35,21 @@ struct Fitted {
   struct Info {
     std::string node, use;
     std::shared_ptr<const Model> model;
-    Index frames = 0;                        ///< training frames
+    Index frames = 0;  ///< training frames
     double seconds = 0;
-    bool loaded = false;                     ///< read from a folder, not fitted here
+    bool loaded = false;  ///< read from a folder, not fitted here
   };
-  std::vector<NodeSpec> nodes;               ///< every node below the prefix, in order
+  std::vector<NodeSpec> nodes;  ///< every node below the prefix, in order
   std::vector<Info> models;
   const Model* model(const std::string& node) const;
 };
 
 /// Frames of one node on its own clock over the whole recording; NaN where it was not run.
 struct Decoded {
-  StreamFormat format;                       ///< time axis: start_s of frame 0 of `frames`
-  Eigen::MatrixXd frames;                    ///< rows x frames
-  std::vector<std::int64_t> keys;            ///< item axis: key of each frame
-  std::vector<RowRange> ranges;              ///< the ranges asked for, in frames of this axis; empty ones left out
+  StreamFormat format;             ///< time axis: start_s of frame 0 of `frames`
+  Eigen::MatrixXd frames;          ///< rows x frames
+  std::vector<std::int64_t> keys;  ///< item axis: key of each frame
+  std::vector<RowRange> ranges;    ///< the ranges asked for, in frames of this axis; empty ones left out
 };
 
 /// The model of a stage with `model = "FOLDER"` (relative to the working folder, else to the pipeline file).
@@ -106,15 +106,16 @@ class Experiment {
   Recording cut(const RowRange& lead_range) const;
   RunOptions run_options() const;
   Eigen::MatrixXd target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
-                            std::span<const std::int64_t> keys, const RowRange* inside, StreamFormat* target_format) const;
+                            std::span<const std::int64_t> keys, const RowRange* inside,
+                            StreamFormat* target_format) const;
 
-  Registry registry_;                        ///< with the engine's own identity stage
+  Registry registry_;  ///< with the engine's own identity stage
   Pipeline pipeline_;
   Recording recording_;
   EngineOptions options_;
-  std::vector<StageSpec> order_;             ///< topological
-  std::set<std::string> prefix_;             ///< nodes above every learned one
-  Recording derived_;                        ///< the recording with the prefix's outputs as streams
+  std::vector<StageSpec> order_;  ///< topological
+  std::set<std::string> prefix_;  ///< nodes above every learned one
+  Recording derived_;             ///< the recording with the prefix's outputs as streams
   Index prefix_memory_ = 0;
   std::string memory_of_;
   Stream lead_;

@@ -15,11 +15,11 @@ namespace percept::evaluation {
 /// A row of the table of metrics.
 struct MetricInfo {
   std::string name;
-  std::string unit;            ///< "1", "rad", or "target" when it is the unit of the target
-  std::string doc;             ///< definition
+  std::string unit;  ///< "1", "rad", or "target" when it is the unit of the target
+  std::string doc;   ///< definition
   bool lower_is_better = true;
-  bool per_output = false;     ///< one number an output, else one for all
-  Index outputs = 0;           ///< how many outputs it needs; 0: any
+  bool per_output = false;  ///< one number an output, else one for all
+  Index outputs = 0;        ///< how many outputs it needs; 0: any
 };
 
 /// rmse, nrmse, maae, r2, r, mean_r.
@@ -30,10 +30,10 @@ const MetricInfo& metric_info(const std::string& name, const std::string& where 
 /// One metric on one set of frames.
 struct Score {
   MetricInfo info;
-  std::vector<double> values;            ///< one, or one an output; NaN only where `reasons` says why
-  std::vector<std::string> reasons;      ///< "" where the value is defined
-  Index frames = 0;                      ///< scored
-  Index missing = 0;                     ///< left out: NaN in the truth or in what was decoded
+  std::vector<double> values;        ///< one, or one an output; NaN only where `reasons` says why
+  std::vector<std::string> reasons;  ///< "" where the value is defined
+  Index frames = 0;                  ///< scored
+  Index missing = 0;                 ///< left out: NaN in the truth or in what was decoded
   /// The single number that is compared and ranked: the value, or the mean over the outputs. NaN when one is undefined.
   double headline() const;
   bool better(double a, double b) const { return info.lower_is_better ? a < b : a > b; }

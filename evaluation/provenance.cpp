@@ -35,21 +35,27 @@ std::string version_text() {
 Value provenance(const Registry& registry, const Pipeline& pipeline, const Recording& recording, int threads) {
   Value stages = Value::array();
   for (auto& s : pipeline.stages)
-    stages.push_back(Value::object({{"name", s.node.name}, {"use", s.node.use}, {"version", registry.at(s.node.use, s.node.where).version}}));
+    stages.push_back(Value::object(
+        {{"name", s.node.name}, {"use", s.node.use}, {"version", registry.at(s.node.use, s.node.where).version}}));
   utsname system{};
   uname(&system);
   const Value* input = recording.meta.find("input");
   return Value::object({
-      {"percept", Value::object({{"version", PERCEPT_VERSION}, {"revision", PERCEPT_REVISION}, {"compiler", PERCEPT_COMPILER}})},
-      {"libraries", Value::object({{"eigen", fmt::format("{}.{}.{}", EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION)}, {"blas", blas_name()}})},
-      {"machine", Value::object({{"system", fmt::format("{} {}", system.sysname, system.machine)}, {"processor", cpu_model()}})},
+      {"percept",
+       Value::object({{"version", PERCEPT_VERSION}, {"revision", PERCEPT_REVISION}, {"compiler", PERCEPT_COMPILER}})},
+      {"libraries",
+       Value::object({{"eigen", fmt::format("{}.{}.{}", EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION)},
+                      {"blas", blas_name()}})},
+      {"machine",
+       Value::object({{"system", fmt::format("{} {}", system.sysname, system.machine)}, {"processor", cpu_model()}})},
       {"config_file", std::filesystem::absolute(pipeline.file).lexically_normal().string()},
       {"config", pipeline.resolved},
       {"stages", stages},
       {"recording", recording.name},
       {"inputs", input ? *input : Value::table()},
       {"seed", static_cast<std::int64_t>(pipeline.seed)},
-      {"partition", Value::object({{"block", pipeline.block}, {"threads", threads}, {"precision", name_of(pipeline.precision)}})},
+      {"partition",
+       Value::object({{"block", pipeline.block}, {"threads", threads}, {"precision", name_of(pipeline.precision)}})},
   });
 }
 
@@ -60,7 +66,8 @@ std::int64_t peak_rss_bytes() {
 }
 
 std::string now_utc() {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
 }
 
 }  // namespace percept::evaluation

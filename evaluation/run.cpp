@@ -25,9 +25,9 @@ namespace {
 
 /// The test frames of one score under one split, of all its folds.
 struct Pooled {
-  Decoded axis;                              ///< clock (time) or keys (items), and the decoded frames
-  Eigen::MatrixXd truth, decoded, covariance;///< on the axis; NaN where nothing was tested
-  std::vector<RowRange> tests;               ///< in axis frames
+  Decoded axis;                                ///< clock (time) or keys (items), and the decoded frames
+  Eigen::MatrixXd truth, decoded, covariance;  ///< on the axis; NaN where nothing was tested
+  std::vector<RowRange> tests;                 ///< in axis frames
   std::vector<std::string> outputs;
   std::string unit;
   std::string part;
@@ -51,7 +51,8 @@ std::string scored_part(const ScoreSpec& score, const StreamFormat& format) {
     std::vector<std::string> parts;
     for (auto& p : format.parts) parts.push_back(p.name);
     if (!format.find_part(score.part))
-      throw ConfigError(score.where + ".part", "\"" + score.part + "\"", fmt::format("one of {}{}", fmt::join(parts, ", "), did_you_mean(score.part, parts)));
+      throw ConfigError(score.where + ".part", "\"" + score.part + "\"",
+                        fmt::format("one of {}{}", fmt::join(parts, ", "), did_you_mean(score.part, parts)));
     return score.part;
   }
   return format.find_part("mean") ? "mean" : format.parts[0].name;
@@ -75,20 +76,24 @@ void put_columns(Eigen::MatrixXd& into, const Eigen::MatrixXd& from, const std::
     into.conservativeResize(Eigen::NoChange, from.cols());
     into.rightCols(from.cols() - had).setConstant(nan);
   }
-  for (auto& r : ranges) into.middleCols(r.first, r.second - r.first + 1) = from.middleCols(r.first, r.second - r.first + 1);
+  for (auto& r : ranges)
+    into.middleCols(r.first, r.second - r.first + 1) = from.middleCols(r.first, r.second - r.first + 1);
 }
 
 Pooled pool(const ScoreSpec& score, const std::string& node, const std::vector<FoldRun>& folds) {
   Pooled p;
   for (auto& f : folds) {
     const auto given = f.experiment->apply(f.fitted, node, f.fold.test);
-    if (given.ranges.empty()) throw DataError(f.experiment->recording().name, node, "frames in the test rows of " + f.fold.name, "none");
+    if (given.ranges.empty())
+      throw DataError(f.experiment->recording().name, node, "frames in the test rows of " + f.fold.name, "none");
     StreamFormat target_format;
     const auto truth = f.experiment->truth(scored_target(score, *f.experiment, node), given, &target_format);
     p.part = scored_part(score, given.format);
     const Index at = given.format.part_offset(p.part), rows = given.format.find_part(p.part)->size();
     if (rows != truth.rows())
-      throw ConfigError(score.where, "", fmt::format("as many outputs as targets: '{}' gives {} in part '{}', the target has {}", node, rows, p.part, truth.rows()));
+      throw ConfigError(score.where, "",
+                        fmt::format("as many outputs as targets: '{}' gives {} in part '{}', the target has {}", node,
+                                    rows, p.part, truth.rows()));
     p.outputs = target_format.row_names();
     p.unit = target_format.parts.empty() ? "" : target_format.parts[0].unit;
     const Part* cov = given.format.find_part("covariance");
@@ -143,8 +148,8 @@ struct Control {
   std::vector<Score> scores;
 };
 
-std::vector<Control> audit(const ScoreSpec& spec, const Pooled& p, const std::string& node, const std::vector<FoldRun>& folds,
-                           const EngineOptions& options, std::uint64_t seed) {
+std::vector<Control> audit(const ScoreSpec& spec, const Pooled& p, const std::string& node,
+                           const std::vector<FoldRun>& folds, const EngineOptions& options, std::uint64_t seed) {
   std::vector<Control> controls;
   const auto truth = gather(p.truth, p.tests);
   const bool clocked = p.axis.format.axis == Axis::time;
@@ -152,12 +157,20 @@ std::vector<Control> audit(const ScoreSpec& spec, const Pooled& p, const std::st
 
   auto with_confounds = [&](const char* key, const char* name, const Confounds& confounds, const std::string& absent) {
     Control alone{key, std::string(name) + " alone", "control", confounds.doc, absent, {}};
-    Control removed{std::string("without_") + key, std::string(name) + " taken out", "removed",
-                    fmt::format("Truth and decoded after the part that {} explains (fitted on the training rows) was subtracted from both.", name), absent, {}};
+    Control removed{
+        std::string("without_") + key,
+        std::string(name) + " taken out",
+        "removed",
+        fmt::format(
+            "Truth and decoded after the part that {} explains (fitted on the training rows) was subtracted from both.",
+            name),
+        absent,
+        {}};
     if (absent.empty()) {
       Eigen::MatrixXd predicted, truth_left, decoded_left;
       for (auto& f : folds) {
-        const auto train = f.experiment->ranges_on(p.axis, f.fold.train), test = f.experiment->ranges_on(p.axis, f.fold.test);
+        const auto train = f.experiment->ranges_on(p.axis, f.fold.train),
+                   test = f.experiment->ranges_on(p.axis, f.fold.test);
         const auto all = f.experiment->truth(scored_target(spec, *f.experiment, node), p.axis);
         const auto fit = fit_confounds(confounds, all, train);
         const Eigen::MatrixXd guess = fit.predict(confounds.x);
@@ -182,14 +195,16 @@ std::vector<Control> audit(const ScoreSpec& spec, const Pooled& p, const std::st
       Confounds c;
       std::string absent = "items have no trials";
       if (clocked) {
-        c = trial_confounds(folds[0].experiment->recording().events, frames, p.axis.format.rate_hz, p.axis.format.start_s);
+        c = trial_confounds(folds[0].experiment->recording().events, frames, p.axis.format.rate_hz,
+                            p.axis.format.start_s);
         absent = c.x.rows() ? "" : "the recording has no trials";
       }
       with_confounds("trial", "trial structure", c, absent);
     } else {
       Control shuffled{"shuffled", "shuffled activity", "control", "", "", {}};
       const auto learned = folds[0].experiment->learned();
-      const bool fits = std::any_of(folds[0].fitted.models.begin(), folds[0].fitted.models.end(), [](auto& m) { return !m.loaded; });
+      const bool fits =
+          std::any_of(folds[0].fitted.models.begin(), folds[0].fitted.models.end(), [](auto& m) { return !m.loaded; });
       if (learned.empty() || !fits) shuffled.absent = "nothing was fitted in this run";
       else if (spec.shuffles == 0) shuffled.absent = "shuffles = 0";
       else {
@@ -200,10 +215,12 @@ std::vector<Control> audit(const ScoreSpec& spec, const Pooled& p, const std::st
           Eigen::MatrixXd items;
           for (auto& f : folds) {
             const Index n = count(f.fold.train);
-            const auto shifts = circular_shifts(n, std::min<Index>(std::max<Index>(1, n / 10), std::max<Index>(1, n / 4)), spec.shuffles, seed);
+            const auto shifts = circular_shifts(
+                n, std::min<Index>(std::max<Index>(1, n / 10), std::max<Index>(1, n / 4)), spec.shuffles, seed);
             const auto fitted = f.experiment->fit(f.fold.train, shifts[static_cast<std::size_t>(k) % shifts.size()]);
             const auto given = f.experiment->apply(fitted, node, f.fold.test);
-            const Eigen::MatrixXd part = given.frames.middleRows(given.format.part_offset(p.part), given.format.find_part(p.part)->size());
+            const Eigen::MatrixXd part =
+                given.frames.middleRows(given.format.part_offset(p.part), given.format.find_part(p.part)->size());
             if (clocked) put_columns(decoded, part, given.ranges);
             else {
               const Index had = items.cols();
@@ -211,12 +228,16 @@ std::vector<Control> audit(const ScoreSpec& spec, const Pooled& p, const std::st
               items.rightCols(part.cols()) = part;
             }
           }
-          if (clocked && decoded.cols() < frames) put_columns(decoded, Eigen::MatrixXd::Constant(decoded.rows(), frames, std::nan("")), {});
+          if (clocked && decoded.cols() < frames)
+            put_columns(decoded, Eigen::MatrixXd::Constant(decoded.rows(), frames, std::nan("")), {});
           std::vector<Score> scores;
           for (auto& m : spec.metrics) scores.push_back(score(m, truth, clocked ? gather(decoded, p.tests) : items));
           runs.push_back(std::move(scores));
         }
-        shuffled.doc = fmt::format("The same decoder fitted to a target shifted in time against the activity, by at least a tenth of the training rows; mean of {} fits.", spec.shuffles);
+        shuffled.doc = fmt::format(
+            "The same decoder fitted to a target shifted in time against the activity, by at least a tenth of the "
+            "training rows; mean of {} fits.",
+            spec.shuffles);
         shuffled.scores = runs[0];
         for (std::size_t m = 0; m < shuffled.scores.size(); ++m)
           for (std::size_t v = 0; v < shuffled.scores[m].values.size(); ++v) {
@@ -231,7 +252,8 @@ std::vector<Control> audit(const ScoreSpec& spec, const Pooled& p, const std::st
   return controls;
 }
 
-void put_level(Value& root, const std::string& score, bool many_scores, const std::string& split, bool many_splits, const Value& v) {
+void put_level(Value& root, const std::string& score, bool many_scores, const std::string& split, bool many_splits,
+               const Value& v) {
   Value* at = &root;
   if (at->is_null()) *at = Value::table();
   if (many_scores) at = &(*at)[score];
@@ -245,7 +267,8 @@ Value dataset_value(const Recording& r) {
     if (auto* v = r.meta.find(key); v && v->is_string()) data[key] = *v;
   Value streams = Value::array();
   for (auto& s : r.streams)
-    streams.push_back(Value::object({{"name", s.name}, {"frames", s.frames()}, {"rows", s.format.size()}, {"rate_hz", s.format.rate_hz}}));
+    streams.push_back(Value::object(
+        {{"name", s.name}, {"frames", s.frames()}, {"rows", s.format.size()}, {"rate_hz", s.format.rate_hz}}));
   data["recordings"] = streams;
   return data;
 }
@@ -256,7 +279,12 @@ Value models_value(const std::vector<FoldRun>& folds, const std::string& split, 
   Value models = Value::array();
   for (auto& f : folds)
     for (auto& m : f.fitted.models) {
-      Value entry = Value::object({{"node", m.node}, {"use", m.use}, {"split", split}, {"fold", f.fold.name}, {"frames", m.frames}, {"digest", m.model->digest()}});
+      Value entry = Value::object({{"node", m.node},
+                                   {"use", m.use},
+                                   {"split", split},
+                                   {"fold", f.fold.name},
+                                   {"frames", m.frames},
+                                   {"digest", m.model->digest()}});
       if (auto* params = m.model->meta.find("params")) entry["params"] = *params;
       Value counted = Value::table();
       if (counters)
@@ -269,7 +297,10 @@ Value models_value(const std::vector<FoldRun>& folds, const std::string& split, 
 }
 
 void write_run_file(const fs::path& folder, double seconds) {
-  write_atomic(folder / "run.json", to_json(Value::object({{"created", now_utc()}, {"seconds", seconds}, {"peak_rss_bytes", peak_rss_bytes()}}), 2) + "\n");
+  write_atomic(
+      folder / "run.json",
+      to_json(Value::object({{"created", now_utc()}, {"seconds", seconds}, {"peak_rss_bytes", peak_rss_bytes()}}), 2) +
+          "\n");
 }
 
 Value counters_value(const Counters* counters) {
@@ -284,14 +315,19 @@ double since(std::chrono::steady_clock::time_point t) {
 }
 
 /// No split: the recording streams through the pipeline into a store.
-RunOutcome run_through(const Registry& registry, const RunRequest& request, std::chrono::steady_clock::time_point begun) {
+RunOutcome run_through(const Registry& registry, const RunRequest& request,
+                       std::chrono::steady_clock::time_point begun) {
   const auto& p = request.pipeline;
   for (auto& s : p.stages)
     if (registry.at(s.node.use, s.node.where).trained && s.model.empty() && s.fit == FitMode::train)
-      throw ConfigError(s.node.where, "", "model = \"FOLDER\" or fit = \"self\", since there is no [[split]] that says which rows to fit on");
+      throw ConfigError(
+          s.node.where, "",
+          "model = \"FOLDER\" or fit = \"self\", since there is no [[split]] that says which rows to fit on");
   std::vector<NodeSpec> nodes;
   Fitted fitted;
-  const bool fits = std::any_of(p.stages.begin(), p.stages.end(), [&](auto& s) { return registry.at(s.node.use, s.node.where).trained && s.model.empty(); });
+  const bool fits = std::any_of(p.stages.begin(), p.stages.end(), [&](auto& s) {
+    return registry.at(s.node.use, s.node.where).trained && s.model.empty();
+  });
   std::shared_ptr<Experiment> experiment;
   if (fits) {
     experiment = std::make_shared<Experiment>(registry, p, request.recording, request.options);
@@ -325,21 +361,23 @@ RunOutcome run_through(const Registry& registry, const RunRequest& request, std:
     format = edge_format(registry, request.recording, nodes, options, last);
     stream = store.add_stream(last, format);
     run_offline(registry, request.recording, nodes, options, {{last, [&](const Block& b) {
-      store.append(stream, b.x, b.keys);
-      frames += b.x.frames;
-    }}});
+                                                                 store.append(stream, b.x, b.keys);
+                                                                 frames += b.x.frames;
+                                                               }}});
     store.add_events(request.recording.events);
     for (auto& t : request.recording.tables) store.add_table(t);
     store.commit();
   }
   RunOutcome outcome;
-  outcome.result = Value::object({{"stored", Value::object({{"node", last}, {"frames", frames}, {"format", format.describe()}})},
-                                  {"counters", counters_value(request.options.counters)}});
+  outcome.result =
+      Value::object({{"stored", Value::object({{"node", last}, {"frames", frames}, {"format", format.describe()}})},
+                     {"counters", counters_value(request.options.counters)}});
   Value warnings = Value::array();
   for (auto& w : request.recording.warnings()) warnings.push_back(w);
   outcome.result["warnings"] = warnings;
   write_atomic(out.path() / "result.json", to_json(outcome.result, 2) + "\n");
-  write_atomic(out.path() / "provenance.json", to_json(provenance(registry, p, request.recording, request.options.threads), 2) + "\n");
+  write_atomic(out.path() / "provenance.json",
+               to_json(provenance(registry, p, request.recording, request.options.threads), 2) + "\n");
   write_atomic(out.path() / "config.toml", to_toml(p.resolved));
   outcome.seconds = since(begun);
   write_run_file(out.path(), outcome.seconds);
@@ -355,7 +393,8 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   if (p.splits.empty()) return run_through(registry, request, begun);
   for (auto& s : p.scores) {
     for (auto& m : s.metrics) metric_info(m, s.where + ".metrics");
-    if (s.bootstrap > 0 && s.bootstrap < 20) throw ConfigError(s.where + ".bootstrap", fmt::format("{}", s.bootstrap), "0 or at least 20 resamples");
+    if (s.bootstrap > 0 && s.bootstrap < 20)
+      throw ConfigError(s.where + ".bootstrap", fmt::format("{}", s.bootstrap), "0 or at least 20 resamples");
   }
 
   auto cache = std::make_shared<PrefixCache>();
@@ -370,7 +409,10 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   }
   std::vector<ScoreSpec> scores = p.scores;
 
-  Value result = Value::object({{"scores", Value::table()}, {"intervals", Value::table()}, {"controls", Value::table()}, {"split", split_value}});
+  Value result = Value::object({{"scores", Value::table()},
+                                {"intervals", Value::table()},
+                                {"controls", Value::table()},
+                                {"split", split_value}});
   Value report = Value::object({{"title", p.title.empty() ? p.file.stem().string() : p.title}});
   if (!p.description.empty()) report["description"] = p.description;
   report["warnings"] = Value::array();
@@ -391,13 +433,17 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
     std::vector<FoldRun> folds;
     for (auto& fold : all_folds[s]) {
       if (request.options.progress)
-        request.options.progress(static_cast<double>(folds.size()) / static_cast<double>(all_folds[s].size()), "fitting " + fold.name);
+        request.options.progress(static_cast<double>(folds.size()) / static_cast<double>(all_folds[s].size()),
+                                 "fitting " + fold.name);
       auto chosen = experiment;
       if (p.search) {
         const auto found = search(registry, p, request.recording, fold.train, request.options, cache);
-        searches.push_back(Value::object({{"split", p.splits[s].name}, {"fold", fold.name}, {"search", found.to_value()}}));
+        searches.push_back(
+            Value::object({{"split", p.splits[s].name}, {"fold", fold.name}, {"search", found.to_value()}}));
         for (auto& c : found.candidates)
-          if (c.chosen) chosen = std::make_shared<const Experiment>(registry, with_params(p, c.params, registry), request.recording, request.options, cache);
+          if (c.chosen)
+            chosen = std::make_shared<const Experiment>(registry, with_params(p, c.params, registry), request.recording,
+                                                        request.options, cache);
       }
       FoldRun run{fold, chosen, chosen->fit(fold.train)};
       for (auto& m : run.fitted.models) {
@@ -418,7 +464,8 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
       BootstrapOptions boot;
       if (spec.bootstrap > 0) boot.resamples = spec.bootstrap;  // without, only the calibration has intervals
       boot.seed = p.seed;
-      boot.block_frames = static_cast<Index>(std::llround(spec.bootstrap_block_s * std::max(pooled.axis.format.rate_hz, 1.0)));
+      boot.block_frames =
+          static_cast<Index>(std::llround(spec.bootstrap_block_s * std::max(pooled.axis.format.rate_hz, 1.0)));
 
       Value values = Value::table(), intervals = Value::table(), metrics_value = Value::array();
       std::vector<Score> made;
@@ -459,14 +506,24 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
       if (spec.permutations > 0 && !made.empty()) {
         try {
           const auto null = shift_null(spec.metrics[0], truth, decoded, spec.permutations, p.seed);
-          p_value = Value::object({{"value", null.p}, {"metric", spec.metrics[0]}, {"permutations", static_cast<std::int64_t>(null.values.size())}, {"method", null.method}});
-          controls_value["permutation"] = Value::object({{"p", null.p}, {"metric", spec.metrics[0]}, {"permutations", static_cast<std::int64_t>(null.values.size())}});
+          p_value = Value::object({{"value", null.p},
+                                   {"metric", spec.metrics[0]},
+                                   {"permutations", static_cast<std::int64_t>(null.values.size())},
+                                   {"method", null.method}});
+          controls_value["permutation"] =
+              Value::object({{"p", null.p},
+                             {"metric", spec.metrics[0]},
+                             {"permutations", static_cast<std::int64_t>(null.values.size())}});
         } catch (const DataError& e) {
           controls_value["permutation"] = Value::object({{"absent", e.what()}});
         }
       }
       put_level(result["controls"], spec.name, many_scores, p.splits[s].name, many_splits, controls_value);
-      Value score_value = Value::object({{"name", spec.name}, {"split", p.splits[s].name}, {"model", node}, {"metrics", metrics_value}, {"controls", report_controls}});
+      Value score_value = Value::object({{"name", spec.name},
+                                         {"split", p.splits[s].name},
+                                         {"model", node},
+                                         {"metrics", metrics_value},
+                                         {"controls", report_controls}});
       if (!p_value.is_null()) score_value["p"] = p_value;
       report["scores"].push_back(score_value);
 
@@ -495,14 +552,18 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
       if (p.save_predictions) {
         const std::string prefix = (many_scores ? spec.name + "." : "") + (many_splits ? p.splits[s].name + "." : "");
         auto add = [&](const std::string& name, const Eigen::MatrixXd& m) {
-          StreamFormat f = pooled.axis.format.axis == Axis::time ? time_format(m.rows(), pooled.axis.format.rate_hz, Scalar::f64, name) : item_format({m.rows()}, Scalar::f64, name);
+          StreamFormat f = pooled.axis.format.axis == Axis::time
+                               ? time_format(m.rows(), pooled.axis.format.rate_hz, Scalar::f64, name)
+                               : item_format({m.rows()}, Scalar::f64, name);
           f.start_s = pooled.axis.format.start_s;
           f.parts[0].unit = pooled.unit;
           if (m.rows() == static_cast<Index>(pooled.outputs.size()))
-            for (auto& o : pooled.outputs) f.parts[0].rows.push_back({.name = o, .kind = "", .unit = pooled.unit, .position = {}, .good = true});
+            for (auto& o : pooled.outputs)
+              f.parts[0].rows.push_back({.name = o, .kind = "", .unit = pooled.unit, .position = {}, .good = true});
           const int stream = predictions.add_stream(prefix + name, f);
           std::vector<std::int64_t> keys = pooled.axis.keys;
-          if (m.cols()) predictions.append(stream, ConstFrames(m.data(), Scalar::f64, m.rows(), m.cols(), m.rows()), keys);
+          if (m.cols())
+            predictions.append(stream, ConstFrames(m.data(), Scalar::f64, m.rows(), m.cols(), m.rows()), keys);
         };
         add("truth", pooled.truth);
         add("decoded", pooled.decoded);
@@ -553,7 +614,9 @@ Value fit_pipeline(const Registry& registry, const RunRequest& request) {
     const auto found = search(registry, p, request.recording, train, request.options, cache);
     result["search"] = found.to_value();
     for (auto& c : found.candidates)
-      if (c.chosen) experiment = std::make_shared<const Experiment>(registry, with_params(p, c.params, registry), request.recording, request.options, cache);
+      if (c.chosen)
+        experiment = std::make_shared<const Experiment>(registry, with_params(p, c.params, registry), request.recording,
+                                                        request.options, cache);
   }
   const auto fitted = experiment->fit(train);
   AtomicPath out(request.output);
@@ -564,16 +627,20 @@ Value fit_pipeline(const Registry& registry, const RunRequest& request) {
     Model copy = *m.model;
     copy.meta["fitted_on"] = Value::object({{"recording", request.recording.name}, {"rows", describe(train)}});
     copy.save(out.path() / m.node);
-    models.push_back(Value::object({{"node", m.node}, {"use", m.use}, {"frames", m.frames}, {"digest", copy.digest()}, {"seconds", m.seconds}}));
+    models.push_back(Value::object(
+        {{"node", m.node}, {"use", m.use}, {"frames", m.frames}, {"digest", copy.digest()}, {"seconds", m.seconds}}));
   }
   if (models.size() == 0) throw ConfigError(p.file.string() + ": stage", "", "at least one stage that is fitted");
-  write_atomic(out.path() / "provenance.json", to_json(provenance(registry, experiment->pipeline(), request.recording, request.options.threads), 2) + "\n");
+  write_atomic(
+      out.path() / "provenance.json",
+      to_json(provenance(registry, experiment->pipeline(), request.recording, request.options.threads), 2) + "\n");
   out.commit();
   result["models"] = models;
   return result;
 }
 
-Value describe_graph(const Registry& registry, const Pipeline& pipeline, const Recording& recording, const Fitted* fitted) {
+Value describe_graph(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
+                     const Fitted* fitted) {
   // as much of the graph as can be made: what waits for a fit, and what stands below it, is only named
   std::vector<NodeSpec> nodes;
   std::vector<std::string> unknown;
@@ -621,17 +688,24 @@ Value describe_graph(const Registry& registry, const Pipeline& pipeline, const R
     } else {
       const auto& f = graph->format(index);
       std::string shape;
-      for (auto& part : f.parts) shape += fmt::format("{}{} {{{}}}", shape.empty() ? "" : " + ", part.name, fmt::join(part.shape, ", "));
+      for (auto& part : f.parts)
+        shape += fmt::format("{}{} {{{}}}", shape.empty() ? "" : " + ", part.name, fmt::join(part.shape, ", "));
       row["shape"] = shape;
       row["rate_hz"] = f.axis == Axis::time ? Value(f.rate_hz) : Value("items");
       row["latency_s"] = graph->latency_s(index);
       const Index m = graph->memory_frames(index);
-      row["memory_frames"] = m == Traits::kAllFrames ? Value("all") : m == Traits::kDecaying ? Value("fading") : Value(m);
+      row["memory_frames"] = m == Traits::kAllFrames  ? Value("all")
+                             : m == Traits::kDecaying ? Value("fading")
+                                                      : Value(m);
       row["scalar"] = name_of(f.scalar);
     }
     const auto& info = registry.at(n.use, n.where);
     const auto& stage = pipeline.stages[i];
-    row["fit"] = !info.trained ? "" : !stage.model.empty() ? "model " + stage.model : stage.fit == FitMode::train ? "train" : stage.fit == FitMode::self ? "self" : fmt::format("first {} s", trimmed(stage.fit_s));
+    row["fit"] = !info.trained                 ? ""
+                 : !stage.model.empty()        ? "model " + stage.model
+                 : stage.fit == FitMode::train ? "train"
+                 : stage.fit == FitMode::self  ? "self"
+                                               : fmt::format("first {} s", trimmed(stage.fit_s));
     rows.push_back(row);
   }
   return rows;

@@ -14,7 +14,7 @@ struct RunRequest {
   Pipeline pipeline;
   Recording recording;
   EngineOptions options;
-  std::filesystem::path output;              ///< folder; replaced as a whole when the run is done
+  std::filesystem::path output;  ///< folder; replaced as a whole when the run is done
 };
 
 struct RunOutcome {
@@ -35,6 +35,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request);
 Value fit_pipeline(const Registry& registry, const RunRequest& request);
 
 /// Shapes, rates, latency and memory of every node, for the dry run and the report; "?" where only a fit can tell.
-Value describe_graph(const Registry& registry, const Pipeline& pipeline, const Recording& recording, const Fitted* fitted = nullptr);
+Value describe_graph(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
+                     const Fitted* fitted = nullptr);
 
 }  // namespace percept::evaluation

@@ -17,11 +17,13 @@ namespace percept::evaluation {
 Value SearchResult::to_value() const {
   Value rows = Value::array();
   for (auto& c : candidates) {
-    Value row = Value::object({{"params", c.params}, {"value", std::isnan(c.value) ? Value() : Value(c.value)}, {"chosen", c.chosen}});
+    Value row = Value::object(
+        {{"params", c.params}, {"value", std::isnan(c.value) ? Value() : Value(c.value)}, {"chosen", c.chosen}});
     if (!c.failed.empty()) row["failed"] = c.failed;
     rows.push_back(row);
   }
-  return Value::object({{"metric", metric}, {"lower_is_better", lower_is_better}, {"folds", inner_folds}, {"rows", rows}});
+  return Value::object(
+      {{"metric", metric}, {"lower_is_better", lower_is_better}, {"folds", inner_folds}, {"rows", rows}});
 }
 
 Pipeline with_params(const Pipeline& pipeline, const Value& params, const Registry& registry) {
@@ -41,17 +43,21 @@ Pipeline with_params(const Pipeline& pipeline, const Value& params, const Regist
 }
 
 SearchResult search(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
-                    const std::vector<RowRange>& train, const EngineOptions& options, std::shared_ptr<PrefixCache> cache) {
+                    const std::vector<RowRange>& train, const EngineOptions& options,
+                    std::shared_ptr<PrefixCache> cache) {
   const auto& spec = *pipeline.search;
   SearchResult result;
-  result.metric = !spec.metric.empty() ? spec.metric : !pipeline.scores.empty() ? pipeline.scores[0].metrics.at(0) : "rmse";
+  result.metric = !spec.metric.empty()       ? spec.metric
+                  : !pipeline.scores.empty() ? pipeline.scores[0].metrics.at(0)
+                                             : "rmse";
   result.lower_is_better = metric_info(result.metric, spec.where + ".metric").lower_is_better;
   result.inner_folds = spec.inner_folds;
   // every combination, the last key turning fastest
   std::size_t total = 1;
   for (auto& [key, values] : spec.grid) total *= values.size();
   constexpr std::size_t kMost = 100'000;
-  if (total > kMost) throw ConfigError(spec.where, fmt::format("{} combinations", total), fmt::format("at most {}", kMost));
+  if (total > kMost)
+    throw ConfigError(spec.where, fmt::format("{} combinations", total), fmt::format("at most {}", kMost));
   for (std::size_t i = 0; i < total; ++i) {
     Candidate c;
     std::size_t rest = i, block = total;
@@ -62,7 +68,9 @@ SearchResult search(const Registry& registry, const Pipeline& pipeline, const Re
     }
     result.candidates.push_back(std::move(c));
   }
-  const std::string scored = !pipeline.scores.empty() && !pipeline.scores[0].from.empty() ? pipeline.scores[0].from : pipeline.stages.back().node.name;
+  const std::string scored = !pipeline.scores.empty() && !pipeline.scores[0].from.empty()
+                                 ? pipeline.scores[0].from
+                                 : pipeline.stages.back().node.name;
   std::atomic<std::size_t> done{0};
   std::mutex progress_mutex;
   auto one = [&](std::size_t i) {
@@ -74,7 +82,8 @@ SearchResult search(const Registry& registry, const Pipeline& pipeline, const Re
       inner.counters = nullptr;  // what the final fit meets is counted, not what the search met
       const Experiment experiment(registry, with_params(pipeline, c.params, registry), recording, inner, cache);
       const double rate = experiment.lead().format.rate_hz;
-      const auto gap = std::max<std::int64_t>(std::llround(spec.gap_s * rate), std::max<Index>(0, experiment.split_context().memory_frames));
+      const auto gap = std::max<std::int64_t>(std::llround(spec.gap_s * rate),
+                                              std::max<Index>(0, experiment.split_context().memory_frames));
       Eigen::MatrixXd truth, decoded;
       for (auto& fold : inner_folds(train, spec.inner_folds, gap, spec.where + ".inner_folds")) {
         const auto fitted = experiment.fit(fold.train);
@@ -106,9 +115,12 @@ SearchResult search(const Registry& registry, const Pipeline& pipeline, const Re
   arena.execute([&] { oneapi::tbb::parallel_for(std::size_t{0}, total, one); });
   Candidate* best = nullptr;
   for (auto& c : result.candidates)
-    if (c.failed.empty() && (!best || (result.lower_is_better ? c.value < best->value : c.value > best->value))) best = &c;
+    if (c.failed.empty() && (!best || (result.lower_is_better ? c.value < best->value : c.value > best->value)))
+      best = &c;
   if (!best)
-    throw ConfigError(spec.where, "", fmt::format("at least one candidate that works; the first failed with: {}", result.candidates[0].failed));
+    throw ConfigError(
+        spec.where, "",
+        fmt::format("at least one candidate that works; the first failed with: {}", result.candidates[0].failed));
   best->chosen = true;
   return result;
 }

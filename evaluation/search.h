@@ -11,9 +11,9 @@
 namespace percept::evaluation {
 
 struct Candidate {
-  Value params = Value::table();             ///< {"node.key": value}
-  double value = 0;                          ///< metric over the pooled inner test frames; NaN when it failed
-  std::string failed;                        ///< why
+  Value params = Value::table();  ///< {"node.key": value}
+  double value = 0;               ///< metric over the pooled inner test frames; NaN when it failed
+  std::string failed;             ///< why
   bool chosen = false;
 };
 
@@ -32,6 +32,7 @@ Pipeline with_params(const Pipeline& pipeline, const Value& params, const Regist
 /// Tries every combination of pipeline.search inside `train` (ranges of lead rows); candidates run side by side within
 /// the thread budget. Throws Error when none works, naming the first reason.
 SearchResult search(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
-                    const std::vector<RowRange>& train, const EngineOptions& options, std::shared_ptr<PrefixCache> cache);
+                    const std::vector<RowRange>& train, const EngineOptions& options,
+                    std::shared_ptr<PrefixCache> cache);
 
 }  // namespace percept::evaluation

@@ -35,21 +35,21 @@
 namespace percept::evaluation {
 
 struct Fold {
-  std::string name;                          ///< the split's name, "fold 1", or the level
-  std::vector<RowRange> train, test;         ///< closed, rising, never touching
-  std::vector<Fold> inner;                   ///< of a nested split
+  std::string name;                   ///< the split's name, "fold 1", or the level
+  std::vector<RowRange> train, test;  ///< closed, rising, never touching
+  std::vector<Fold> inner;            ///< of a nested split
 };
 
 /// What a split is made on.
 struct SplitContext {
   Axis axis = Axis::time;
   std::int64_t frames = 0;
-  double rate_hz = 0, start_s = 0;           ///< frame k stands for start_s + k / rate_hz
-  Index memory_frames = 0;                   ///< of the stages before the first fitted node (Traits::memory_frames)
-  std::string memory_of;                     ///< names them in the message: "lags"
-  std::vector<std::int64_t> segment_starts = {0};  ///< first frame of each recording; memory ends there
-  const std::vector<Table>* tables = nullptr;      ///< for column; row of a frame: its key, or its position
-  std::vector<std::int64_t> keys;            ///< of each frame; empty: position
+  double rate_hz = 0, start_s = 0;  ///< frame k stands for start_s + k / rate_hz
+  Index memory_frames = 0;          ///< of the stages before the first fitted node (Traits::memory_frames)
+  std::string memory_of;            ///< names them in the message: "lags"
+  std::vector<std::int64_t> segment_starts = {0};          ///< first frame of each recording; memory ends there
+  const std::vector<Table>* tables = nullptr;              ///< for column; row of a frame: its key, or its position
+  std::vector<std::int64_t> keys;                          ///< of each frame; empty: position
   std::map<std::string, std::vector<std::string>> labels;  ///< for column, looked up first: one label a frame
 };
 

@@ -34,7 +34,9 @@ double LatencyHistogram::quantile_s(double q) const noexcept {
   return max_s();
 }
 
-double LatencyHistogram::max_s() const noexcept { return static_cast<double>(max_ns_.load(std::memory_order_relaxed)) * 1e-9; }
+double LatencyHistogram::max_s() const noexcept {
+  return static_cast<double>(max_ns_.load(std::memory_order_relaxed)) * 1e-9;
+}
 
 void LatencyHistogram::clear() noexcept {
   for (auto& b : bins_) b.store(0, std::memory_order_relaxed);

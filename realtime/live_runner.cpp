@@ -13,7 +13,8 @@ namespace percept {
 
 namespace {
 std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 std::string place(const NodeSpec& node) { return node.where.empty() ? node.name : node.where; }
 
@@ -25,10 +26,9 @@ Context context_of(const LiveOptions& o) {
 }
 }  // namespace
 
-LiveRunner::LiveRunner(const Registry& registry, std::vector<InputSpec> inputs, std::vector<NodeSpec> nodes, LiveOptions options)
-    : registry_(registry),
-      nodes_(std::move(nodes)),
-      options_(options),
+LiveRunner::LiveRunner(const Registry& registry, std::vector<InputSpec> inputs, std::vector<NodeSpec> nodes,
+                       LiveOptions options)
+    : registry_(registry), nodes_(std::move(nodes)), options_(options),
       graph_(registry, inputs, nodes_, options.precision, options.block, context_of(options)),
       gap_label_(Label::of("gap")) {
   for (auto& node : nodes_) {
@@ -36,7 +36,8 @@ LiveRunner::LiveRunner(const Registry& registry, std::vector<InputSpec> inputs, 
     const std::string& twin = registry.at(node.use, place(node)).causal_twin;
     if (!traits.causal)
       throw ConfigError(place(node) + ".use", "\"" + node.use + "\"",
-                        twin.empty() ? "a causal stage: this one looks ahead" : fmt::format("a causal stage when live: \"{}\"", twin));
+                        twin.empty() ? "a causal stage: this one looks ahead"
+                                     : fmt::format("a causal stage when live: \"{}\"", twin));
     if (options_.require_real_time && !traits.real_time)
       throw ConfigError(place(node) + ".use", "\"" + node.use + "\"",
                         "a real-time stage: this one may allocate or take unbounded time");
@@ -45,18 +46,20 @@ LiveRunner::LiveRunner(const Registry& registry, std::vector<InputSpec> inputs, 
   for (int i = 0; i < static_cast<int>(graph_.input_count()); ++i) {
     const StreamFormat& f = graph_.format(i);
     if (f.axis != Axis::time)
-      throw ConfigError(graph_.names()[static_cast<std::size_t>(i)], f.describe(), "a stream with a clock: items do not come live");
+      throw ConfigError(graph_.names()[static_cast<std::size_t>(i)], f.describe(),
+                        "a stream with a clock: items do not come live");
     const double max_gap = std::floor(options_.max_gap_s * f.rate_hz);
-    if (!(max_gap >= 0 && max_gap < 1e15)) throw ConfigError("max_gap_s", fmt::format("{}", options_.max_gap_s), "a time of zero or more [s]");
-    clocks_.push_back({options_.first_counter.value_or(0), 0, options_.first_counter.has_value(), static_cast<std::int64_t>(max_gap)});
+    if (!(max_gap >= 0 && max_gap < 1e15))
+      throw ConfigError("max_gap_s", fmt::format("{}", options_.max_gap_s), "a time of zero or more [s]");
+    clocks_.push_back({options_.first_counter.value_or(0), 0, options_.first_counter.has_value(),
+                       static_cast<std::int64_t>(max_gap)});
     widest = std::max(widest, f.size());
   }
   const auto values = static_cast<std::size_t>(widest * options_.block);
   missing_.resize(values * bytes_of(options_.precision));
   if (options_.precision == Scalar::f32)
     std::fill_n(reinterpret_cast<float*>(missing_.data()), values, std::numeric_limits<float>::quiet_NaN());
-  else
-    std::fill_n(reinterpret_cast<double*>(missing_.data()), values, std::numeric_limits<double>::quiet_NaN());
+  else std::fill_n(reinterpret_cast<double*>(missing_.data()), values, std::numeric_limits<double>::quiet_NaN());
   for (int i = 0; i < static_cast<int>(graph_.names().size()); ++i) {
     const bool is_input = i < static_cast<int>(graph_.input_count());
     stages_.push_back(is_input ? nullptr : &graph_.stage(i));
@@ -99,8 +102,10 @@ void LiveRunner::push(const Packet& packet, int input) noexcept {
     gaps_.add();
     missing_frames_.add(missing);
     if (event_sink_)
-      event_sink_({.onset_s = format.time_of(clock.next), .duration_s = static_cast<double>(missing) / format.rate_hz,
-                   .value = static_cast<double>(missing), .label = gap_label_});
+      event_sink_({.onset_s = format.time_of(clock.next),
+                   .duration_s = static_cast<double>(missing) / format.rate_hz,
+                   .value = static_cast<double>(missing),
+                   .label = gap_label_});
     for (std::int64_t left = missing; left > 0;) {
       const Index n = std::min<Index>(left, options_.block);
       give(input, ConstFrames(missing_.data(), options_.precision, format.size(), n, format.size()), {});
@@ -156,10 +161,15 @@ void LiveRunner::swap(const std::string& node, std::shared_ptr<const Model> mode
 }
 
 LiveCounts LiveRunner::counts() const noexcept {
-  return {.packets = packets_.value(), .frames = frames_.value(), .gaps = gaps_.value(),
-          .missing_frames = missing_frames_.value(), .late_packets = late_packets_.value(),
-          .repeated_frames = repeated_frames_.value(), .refused_packets = refused_packets_.value(),
-          .lost_events = lost_events_.value() + graph_.lost_events(), .swaps = graph_.swaps_done()};
+  return {.packets = packets_.value(),
+          .frames = frames_.value(),
+          .gaps = gaps_.value(),
+          .missing_frames = missing_frames_.value(),
+          .late_packets = late_packets_.value(),
+          .repeated_frames = repeated_frames_.value(),
+          .refused_packets = refused_packets_.value(),
+          .lost_events = lost_events_.value() + graph_.lost_events(),
+          .swaps = graph_.swaps_done()};
 }
 
 }  // namespace percept

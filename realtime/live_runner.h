@@ -15,17 +15,17 @@ namespace percept {
 
 /// What a device hands over at once.
 struct Packet {
-  ConstFrames x = {};                          ///< of either scalar
-  std::int64_t counter = 0;                  ///< the device's count of the first frame
-  std::span<const Event> events = {};        ///< recording time; one that comes late keeps its true onset
-  std::int64_t received_ns = 0;              ///< steady clock when it arrived, so that waiting counts as latency; 0: at push()
+  ConstFrames x = {};                  ///< of either scalar
+  std::int64_t counter = 0;            ///< the device's count of the first frame
+  std::span<const Event> events = {};  ///< recording time; one that comes late keeps its true onset
+  std::int64_t received_ns = 0;  ///< steady clock when it arrived, so that waiting counts as latency; 0: at push()
 };
 
 struct LiveOptions {
   Scalar precision = Scalar::f32;
-  Index block = 256;                         ///< frames the graph takes at once; a larger packet goes in pieces
-  bool require_real_time = true;             ///< refuse stages that may allocate or take unbounded time
-  double max_gap_s = 60;                     ///< a jump of the counter beyond this is a broken counter, not a gap
+  Index block = 256;                               ///< frames the graph takes at once; a larger packet goes in pieces
+  bool require_real_time = true;                   ///< refuse stages that may allocate or take unbounded time
+  double max_gap_s = 60;                           ///< a jump of the counter beyond this is a broken counter, not a gap
   std::optional<std::int64_t> first_counter = {};  ///< the counter of frame 0; not set: that of the first packet
   std::uint64_t seed = 0;
   Counters* counters = nullptr;
@@ -33,12 +33,12 @@ struct LiveOptions {
 
 /// What became of the packets so far.
 struct LiveCounts {
-  std::int64_t packets = 0, frames = 0;      ///< given to the graph, missing frames not counted
-  std::int64_t gaps = 0, missing_frames = 0; ///< the counter jumped; these frames are NaN
-  std::int64_t late_packets = 0;             ///< a duplicate, or it came after its place was filled: dropped
-  std::int64_t repeated_frames = 0;          ///< leading frames of a packet that overlapped the one before: dropped
-  std::int64_t refused_packets = 0;          ///< no such input, wrong row count, no frames, or an impossible counter: dropped
-  std::int64_t lost_events = 0;              ///< came with what was dropped, or found no room in the graph
+  std::int64_t packets = 0, frames = 0;       ///< given to the graph, missing frames not counted
+  std::int64_t gaps = 0, missing_frames = 0;  ///< the counter jumped; these frames are NaN
+  std::int64_t late_packets = 0;              ///< a duplicate, or it came after its place was filled: dropped
+  std::int64_t repeated_frames = 0;           ///< leading frames of a packet that overlapped the one before: dropped
+  std::int64_t refused_packets = 0;  ///< no such input, wrong row count, no frames, or an impossible counter: dropped
+  std::int64_t lost_events = 0;      ///< came with what was dropped, or found no room in the graph
   std::int64_t swaps = 0;
 };
 
@@ -75,7 +75,7 @@ class LiveRunner {
 
  private:
   struct Clock {
-    std::int64_t first = 0, next = 0;        ///< counter of frame 0; index of the frame that comes next
+    std::int64_t first = 0, next = 0;  ///< counter of frame 0; index of the frame that comes next
     bool started = false;
     std::int64_t max_gap = 0;
   };
@@ -87,11 +87,11 @@ class LiveRunner {
   LiveOptions options_;
   Graph graph_;
   std::vector<Clock> clocks_;
-  std::vector<std::byte> missing_;           ///< NaN for one block of the widest input
+  std::vector<std::byte> missing_;  ///< NaN for one block of the widest input
   std::function<void(const Event&)> event_sink_;
   Label gap_label_;
-  std::vector<Label> swap_labels_;           ///< by index in the graph
-  std::vector<const Stage*> stages_;         ///< by index in the graph, to see which were swapped
+  std::vector<Label> swap_labels_;    ///< by index in the graph
+  std::vector<const Stage*> stages_;  ///< by index in the graph, to see which were swapped
   std::int64_t swaps_seen_ = 0;
   LatencyHistogram latency_;
   Counter packets_, frames_, gaps_, missing_frames_, late_packets_, repeated_frames_, refused_packets_, lost_events_;

@@ -53,8 +53,8 @@ std::int64_t replay(const Recording& recording, const std::string& name, const R
       ++next_event;
     packet.events = std::span(recording.events).subspan(first_event, next_event - first_event);
     if (options.speed > 0) {
-      const auto due = start + std::chrono::duration_cast<clock::duration>(
-                                   std::chrono::duration<double>(static_cast<double>(at) / format.rate_hz / options.speed));
+      const auto due = start + std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(
+                                   static_cast<double>(at) / format.rate_hz / options.speed));
       const bool late = clock::now() > due;
       std::this_thread::sleep_until(due);
       const auto received = late ? due : clock::now();

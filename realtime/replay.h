@@ -11,10 +11,10 @@
 namespace percept {
 
 struct ReplayOptions {
-  Index packet = 1;                          ///< frames in a packet
-  std::uint64_t random = 0;                  ///< not 0: packets of 1 ... `packet` frames, keyed by this
-  double speed = 0;                          ///< 1: as it was recorded, 2: twice as fast; 0: as fast as it is taken
-  std::function<bool()> cancelled = {};      ///< may be empty
+  Index packet = 1;                      ///< frames in a packet
+  std::uint64_t random = 0;              ///< not 0: packets of 1 ... `packet` frames, keyed by this
+  double speed = 0;                      ///< 1: as it was recorded, 2: twice as fast; 0: as fast as it is taken
+  std::function<bool()> cancelled = {};  ///< may be empty
 };
 
 /// Gives the whole stream packet by packet, in order, on this thread; a packet's counter is the number of its first frame,

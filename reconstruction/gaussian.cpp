@@ -38,7 +38,8 @@ GaussianPosterior gaussian_posterior(const MatrixXd& prior, const MatrixXd& enco
                                      const std::string& where) {
   const Index n = encoding.rows(), d = encoding.cols();
   const bool diagonal = noise.cols() == 1;
-  if (diagonal && !(noise.minCoeff() > 0)) throw DataError(where, "noise variances", "values above zero", "zero or less");
+  if (diagonal && !(noise.minCoeff() > 0))
+    throw DataError(where, "noise variances", "values above zero", "zero or less");
   GaussianPosterior out;
   if (d < n) {
     // with prior = L L': covariance = L (I + L' B' R^-1 B L)^-1 L', whose middle is never singular

@@ -19,7 +19,7 @@ using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
 constexpr int kGaussianPosteriorVersion = 1;
-constexpr Index kMostRows = 10000;           ///< of a full covariance: 800 MB
+constexpr Index kMostRows = 10000;  ///< of a full covariance: 800 MB
 
 struct GaussianPosteriorParams {
   std::vector<double> alpha = {1.0, 10.0, 100.0, 1000.0, 10000.0};
@@ -28,9 +28,11 @@ struct GaussianPosteriorParams {
   static constexpr auto fields() {
     return std::tuple{
         field("alpha", &GaussianPosteriorParams::alpha, "1",
-              "Ridge penalty of the encoding model (target to brain); of several the best on inner folds is taken.", 0.0, 1e15),
+              "Ridge penalty of the encoding model (target to brain); of several the best on inner folds is taken.",
+              0.0, 1e15),
         field("inner_folds", &GaussianPosteriorParams::inner_folds, "1",
-              "Folds for the choice of alpha and for the noise, which is measured on frames left out: contiguous stretches, or "
+              "Folds for the choice of alpha and for the noise, which is measured on frames left out: contiguous "
+              "stretches, or "
               "whole groups.",
               2.0, 1000.0),
         choice("noise", &GaussianPosteriorParams::noise,
@@ -44,15 +46,12 @@ class GaussianPosteriorStage final : public Typed<GaussianPosteriorStage> {
   using Params = GaussianPosteriorParams;
   GaussianPosteriorStage(const Params&, const Model& model)
       : model_((require_model(model, "gaussian_posterior", kGaussianPosteriorVersion), model)),
-        gain_(model.matrix("gain")),
-        x_mean_(model.vector("x_mean", gain_.cols())),
-        y_mean_(model.vector("y_mean", gain_.rows())),
-        sd_(model.vector("sd", gain_.rows())),
-        mean_(gain_.rows()),
-        frame_(gain_.cols()),
-        rows_(names_of(model.meta, "input_rows")) {
+        gain_(model.matrix("gain")), x_mean_(model.vector("x_mean", gain_.cols())),
+        y_mean_(model.vector("y_mean", gain_.rows())), sd_(model.vector("sd", gain_.rows())), mean_(gain_.rows()),
+        frame_(gain_.cols()), rows_(names_of(model.meta, "input_rows")) {
     if (static_cast<Index>(rows_.size()) != gain_.cols())
-      throw DataError("model of gaussian_posterior", "input_rows", fmt::format("{} names", gain_.cols()), fmt::format("{}", rows_.size()));
+      throw DataError("model of gaussian_posterior", "input_rows", fmt::format("{} names", gain_.cols()),
+                      fmt::format("{}", rows_.size()));
     Index size = 1;
     if (const Value* shape = model.meta.find("output_shape"))
       for (auto& n : shape->as_array()) {
@@ -112,9 +111,9 @@ class GaussianPosteriorStage final : public Typed<GaussianPosteriorStage> {
 
  private:
   Model model_;
-  MatrixXd gain_;                            ///< outputs x brain rows
+  MatrixXd gain_;  ///< outputs x brain rows
   VectorXd x_mean_, y_mean_, sd_, mean_, frame_;
-  std::vector<std::string> rows_;            ///< names of the brain rows, "" where not known
+  std::vector<std::string> rows_;  ///< names of the brain rows, "" where not known
   std::vector<Index> shape_, order_;
   Counter* missing_ = nullptr;
 };
@@ -126,15 +125,18 @@ class GaussianPosteriorFitter final : public Fitter {
   Model fit(const Data& data, Context& context) override {
     const Index d = data.y_format().size(), n = data.x_format().size();
     if (d > kMostRows)
-      throw DataError(context.node, "target values", fmt::format("at most {} (make the images smaller)", kMostRows), std::to_string(d));
+      throw DataError(context.node, "target values", fmt::format("at most {} (make the images smaller)", kMostRows),
+                      std::to_string(d));
     if (n > kMostRows && p_.noise == "shrunk")
-      throw DataError(context.node, "brain rows", fmt::format("at most {} (select rows, or set noise = \"diagonal\")", kMostRows),
+      throw DataError(context.node, "brain rows",
+                      fmt::format("at most {} (select rows, or set noise = \"diagonal\")", kMostRows),
                       std::to_string(n));
     TrainingMatrix t = data.gather();
     const Index dropped = drop_missing(t), frames = t.x.cols();
     if (dropped > 0) context.warn(fmt::format("{} training frames with missing values left out", dropped));
     if (frames < 2 * p_.inner_folds)
-      throw DataError(context.node, "training frames", fmt::format("at least {}, two a fold", 2 * p_.inner_folds), std::to_string(frames));
+      throw DataError(context.node, "training frames", fmt::format("at least {}, two a fold", 2 * p_.inner_folds),
+                      std::to_string(frames));
     const auto names = data.x_format().row_names();
     for (Index i = 0; i < n; ++i)
       if (t.x.row(i).minCoeff() == t.x.row(i).maxCoeff())
@@ -156,14 +158,15 @@ class GaussianPosteriorFitter final : public Fitter {
       context.check_cancel();
       std::vector<Index> fitted, held;
       for (Index i = 0; i < frames; ++i) (folds[static_cast<std::size_t>(i)] == fold ? held : fitted).push_back(i);
-      const RidgeFit part = fit_ridge(t.y(Eigen::all, fitted), t.x(Eigen::all, fitted), {{alpha}, true, false, {}}, context.node);
+      const RidgeFit part =
+          fit_ridge(t.y(Eigen::all, fitted), t.x(Eigen::all, fitted), {{alpha}, true, false, {}}, context.node);
       residual(Eigen::all, held) = t.x(Eigen::all, held) - part.predict(t.y(Eigen::all, held));
     }
     const VectorXd power = residual.rowwise().squaredNorm() / static_cast<double>(frames);
     for (Index i = 0; i < n; ++i)
       if (!(power(i) > 1e-26 * t.x.row(i).squaredNorm() / static_cast<double>(frames)))
-        throw DataError(context.node, fmt::format("row '{}'", names[static_cast<std::size_t>(i)]), "noise around the encoding model",
-                        "a row that the target explains exactly");
+        throw DataError(context.node, fmt::format("row '{}'", names[static_cast<std::size_t>(i)]),
+                        "noise around the encoding model", "a row that the target explains exactly");
     const ShrunkCovariance prior = shrunk_covariance(t.y);
     MatrixXd noise = power;
     double noise_weight = 1;
@@ -177,8 +180,10 @@ class GaussianPosteriorFitter final : public Fitter {
     const GaussianPosterior posterior = gaussian_posterior(prior.covariance, encoding.weights, noise, context.node);
 
     Model m;
-    m.meta = model_meta("gaussian_posterior", kGaussianPosteriorVersion, write_params(p_), data.x_format(), data.y_format());
-    m.meta["output_shape"] = data.y_format().parts.size() == 1 ? Value(data.y_format().parts[0].shape) : Value(std::vector<Index>{d});
+    m.meta =
+        model_meta("gaussian_posterior", kGaussianPosteriorVersion, write_params(p_), data.x_format(), data.y_format());
+    m.meta["output_shape"] =
+        data.y_format().parts.size() == 1 ? Value(data.y_format().parts[0].shape) : Value(std::vector<Index>{d});
     m.meta["frames"] = frames;
     m.meta["dropped_frames"] = dropped;
     m.meta["alpha"] = alpha;
@@ -206,7 +211,8 @@ Sample gaussian_posterior_sample(const StreamFormat& format, const char* noise) 
   for (Index t = 0; t < frames; ++t) {
     for (Index k = 0; k < 6; ++k) data.y(k, t) = 0.5 + 0.2 * random.normal(t, static_cast<std::uint64_t>(k));
     for (Index i = 0; i < rows; ++i)
-      data.x(i, t) = 3 * data.y(i % 6, t) - data.y((i + 1) % 6, t) + 0.3 * random.normal(t, static_cast<std::uint64_t>(6 + i));
+      data.x(i, t) =
+          3 * data.y(i % 6, t) - data.y((i + 1) % 6, t) + 0.3 * random.normal(t, static_cast<std::uint64_t>(6 + i));
   }
   Sample sample;
   sample.format = format;
@@ -214,7 +220,8 @@ Sample gaussian_posterior_sample(const StreamFormat& format, const char* noise) 
   GaussianPosteriorParams params;
   params.noise = noise;
   Context context;
-  sample.model = std::make_shared<Model>(GaussianPosteriorFitter(params).fit(MemoryData(format, target, std::move(data)), context));
+  sample.model = std::make_shared<Model>(
+      GaussianPosteriorFitter(params).fit(MemoryData(format, target, std::move(data)), context));
   return sample;
 }
 
@@ -223,15 +230,19 @@ Sample gaussian_posterior_sample(const StreamFormat& format, const char* noise) 
 StageInfo info_gaussian_posterior() {
   auto i = trained_info<GaussianPosteriorStage, GaussianPosteriorFitter>(
       "gaussian_posterior", "reconstruction",
-      "Linear-Gaussian Bayes: a shrunk Gaussian prior over targets and a ridge encoding model give the posterior mean, in the "
+      "Linear-Gaussian Bayes: a shrunk Gaussian prior over targets and a ridge encoding model give the posterior mean, "
+      "in the "
       "target's shape, and the posterior standard deviation. A frame with a missing row is missing.");
   i.version = kGaussianPosteriorVersion;
-  i.paper = "Schoenmakers, Barth, Heskes, van Gerven, NeuroImage 83 (2013) 951; Nishimoto et al., Current Biology 21 (2011) 1641";
+  i.paper =
+      "Schoenmakers, Barth, Heskes, van Gerven, NeuroImage 83 (2013) 951; Nishimoto et al., Current Biology 21 (2011) "
+      "1641";
   i.needs_target = true;
   i.real_time = true;
   i.samples = [] {
     std::vector<Sample> all;
-    for (const StreamFormat& format : {time_format(4, 50.0), item_format({9})})  // fewer and more rows than target values
+    for (const StreamFormat& format :
+         {time_format(4, 50.0), item_format({9})})  // fewer and more rows than target values
       for (const char* noise : {"shrunk", "diagonal"}) {
         all.push_back(gaussian_posterior_sample(format, noise));
         all.push_back(all.back());

@@ -41,13 +41,13 @@ std::string render_report(const Value& report);
 
 /// One entry of `trajectories`: truth and decoded over time, error and the 90 % band of each output.
 struct TrajectoryOptions {
-  std::string name;                          ///< "kalman, official"
-  double rate_hz = 0, start_s = 0;           ///< rate 0: items, the x axis is the position
-  std::vector<std::string> outputs;          ///< names; empty: "output 1", ...
-  std::string unit;                          ///< of the target
-  std::vector<Eigen::Index> starts = {0};    ///< first column of each segment; drawn apart
-  std::vector<double> segment_times = {};    ///< time of the first frame of each segment [s]; empty: one clock
-  Eigen::Index path_first = -1, path_frames = 0;   ///< window of the 2-D path; -1: chosen where most movement is
+  std::string name;                               ///< "kalman, official"
+  double rate_hz = 0, start_s = 0;                ///< rate 0: items, the x axis is the position
+  std::vector<std::string> outputs;               ///< names; empty: "output 1", ...
+  std::string unit;                               ///< of the target
+  std::vector<Eigen::Index> starts = {0};         ///< first column of each segment; drawn apart
+  std::vector<double> segment_times = {};         ///< time of the first frame of each segment [s]; empty: one clock
+  Eigen::Index path_first = -1, path_frames = 0;  ///< window of the 2-D path; -1: chosen where most movement is
 };
 /// truth, decoded: outputs x frames; covariance: outputs^2 x frames, or empty (no band). NaN is a hole in the line.
 /// More than 20000 frames: every series is reduced to the smallest and largest value of each of 10000 stretches, and

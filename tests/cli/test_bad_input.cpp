@@ -80,7 +80,9 @@ void write_h5(const fs::path& folder) {
   H5Sclose(space);
   H5Fclose(f);
 }
-void use_file(const fs::path& folder, const std::string& name) { edit(folder, {{"\"x.csv\"\nheader = false", "\"" + name + "\""}}); }
+void use_file(const fs::path& folder, const std::string& name) {
+  edit(folder, {{"\"x.csv\"\nheader = false", "\"" + name + "\""}});
+}
 void truncate(const fs::path& file) { fs::resize_file(file, fs::file_size(file) / 2); }
 
 /// kalman.model = "models/kalman", whose model.json was changed.
@@ -95,7 +97,7 @@ void with_model(const fs::path& folder, const std::function<void(Model&)>& chang
 struct BadInput {
   const char* name;
   std::function<void(const fs::path& folder)> spoil;
-  std::vector<std::string> says;             ///< place, found, expected
+  std::vector<std::string> says;  ///< place, found, expected
 };
 void PrintTo(const BadInput& b, std::ostream* os) { *os << b.name; }
 
@@ -113,101 +115,268 @@ TEST_P(BadInputs, EndsWithOneLineThatSaysWhat) {
   EXPECT_EQ("error: " + r.json().at("error").as_string() + "\n", r.error);
   // and nothing is left behind
   EXPECT_FALSE(fs::exists(folder / "out"));
-  for (auto& entry : fs::directory_iterator(folder)) EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry.path();
+  for (auto& entry : fs::directory_iterator(folder))
+    EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << entry.path();
 }
 
 const char* const kLag = "use = \"lag\"\nlags = 3\n[[stage]]\nuse = \"kalman\"";
 
 INSTANTIATE_TEST_SUITE_P(
     Files, BadInputs,
-    ::testing::Values(
-        BadInput{"MissingFile", [](auto& f) { fs::remove(f / "x.csv"); }, {"x.csv: expected a readable file, found No such file"}},
-        BadInput{"MissingPipeline", [](auto& f) { fs::remove(f / "base.toml"); }, {"base.toml: expected a readable file, found No such file"}},
-        BadInput{"DirectoryInsteadOfFile", [](auto& f) { fs::remove(f / "x.csv"); fs::create_directory(f / "x.csv"); }, {"x.csv: expected a file, found a directory"}},
-        BadInput{"DirectoryInsteadOfPipeline", [](auto& f) { fs::remove(f / "base.toml"); fs::create_directory(f / "base.toml"); }, {"base.toml: expected a file, found a directory"}},
-        BadInput{"TruncatedNpy", [](auto& f) { write_npy(f); truncate(f / "x.npy"); use_file(f, "x.npy"); }, {"x.npy: ", "bytes", "200", "found "}},
-        BadInput{"TruncatedMat", [](auto& f) { write_mat(f); truncate(f / "x.mat"); use_file(f, "x.mat"); }, {"x.mat: ", "found "}},
-        BadInput{"TruncatedH5", [](auto& f) { write_h5(f); truncate(f / "x.h5"); use_file(f, "x.h5"); }, {"x.h5: ", "found "}},
-        BadInput{"WrongDtype",
-                 [](auto& f) {
-                   write_npy(f);
-                   write(f / "x.npy", replaced(read_file(f / "x.npy"), "'<f8'", "'|O8'"));
-                   use_file(f, "x.npy");
-                 },
-                 {"x.npy: header: expected descr: numbers", "found objects"}},
-        BadInput{"TextInAMat",
-                 [](auto& f) {
-                   std::size_t shape[2] = {1, 3};
-                   char text[] = "abc";
-                   mat_t* mat = Mat_CreateVer((f / "x.mat").c_str(), nullptr, MAT_FT_MAT5);
-                   matvar_t* v = Mat_VarCreate("X", MAT_C_CHAR, MAT_T_UINT8, 2, shape, text, 0);
-                   Mat_VarWrite(mat, v, MAT_COMPRESSION_NONE);
-                   Mat_VarFree(v);
-                   Mat_Close(mat);
-                   use_file(f, "x.mat");
-                 },
-                 {"x.mat: "}},
-        BadInput{"RaggedCsv", [](auto& f) { edit_line(f, [](auto& l) { return l.substr(0, l.rfind(',')); }); }, {"x.csv: line 5: expected 4 cells", "found 3"}},
-        BadInput{"TextInACsv", [](auto& f) { edit_line(f, [](auto& l) { return "abc" + l.substr(l.find(',')); }); }, {"x.csv: line 5, column 1: expected a number, found 'abc'"}},
-        BadInput{"InfCell", [](auto& f) { edit_line(f, [](auto& l) { return "inf" + l.substr(l.find(',')); }); }, {"x.csv: line 5, column 1: expected a finite number", "found 'inf'"}},
-        BadInput{"NothingButNaN", [](auto& f) { map_columns(f, [](auto r) { r[1] = NAN; return r; }); }, {"base.toml: kalman: training frames: expected at least 2 without missing values, found 0"}},
-        BadInput{"EmptyCsv", [](auto& f) { write(f / "x.csv", ""); }, {"x.csv: expected at least one line of numbers, found an empty file"}},
-        BadInput{"ZeroRows", [](auto& f) { write(f / "x.csv", "a,b,c,d\n"); edit(f, {{"header = false", "header = true"}}); }, {"x.csv: expected at least one line of numbers, found only a header"}},
-        BadInput{"UnstatedHeader", [](auto& f) { edit(f, {{"header = false\n", ""}}); }, {"base.toml: input.stream.header: expected true or false for x.csv"}},
-        BadInput{"MismatchedRows", [](auto& f) { keep_lines(f / "z.csv", 199); }, {"z.csv: frames: expected 200, as stream 'activity' has, found 199"}},
-        BadInput{"RateOfZero", [](auto& f) { edit(f, {{"rate_hz = 10", "rate_hz = 0"}}); }, {"base.toml: input.stream.rate_hz = 0: expected a rate above 0 Hz"}},
-        BadInput{"ModelOfAnotherVersion", [](auto& f) { with_model(f, [](Model& m) { m.meta["version"] = 99; }); }, {"models/kalman: version: expected 1 of 'kalman', found 99"}},
-        BadInput{"ModelOfAnotherStage", [](auto& f) { with_model(f, [](Model& m) { m.meta["stage"] = "ridge"; }); }, {"models/kalman: stage: expected a model of 'kalman', found ridge"}},
-        BadInput{"ModelOfAnotherFormat",
-                 [](auto& f) {
-                   with_model(f, [](Model&) {});
-                   const auto file = f / "models/kalman/model.json";
-                   Value v = read_json(file);
-                   v["format_version"] = 7;
-                   write(file, to_json(v));
-                 },
-                 {"models/kalman/model.json: format_version: expected 1, found 7"}},
-        BadInput{"TruncatedModel", [](auto& f) { with_model(f, [](Model&) {}); truncate(f / "models/kalman/weights.safetensors"); }, {"models/kalman/weights.safetensors: ", "found "}},
-        BadInput{"MissingModel", [](auto& f) { edit(f, {{"target = ", "model = \"nowhere\"\ntarget = "}}); }, {"nowhere: expected a model folder", "found nothing"}}),
+    ::testing::Values(BadInput{"MissingFile",
+                               [](auto& f) { fs::remove(f / "x.csv"); },
+                               {"x.csv: expected a readable file, found No such file"}},
+                      BadInput{"MissingPipeline",
+                               [](auto& f) { fs::remove(f / "base.toml"); },
+                               {"base.toml: expected a readable file, found No such file"}},
+                      BadInput{"DirectoryInsteadOfFile",
+                               [](auto& f) {
+                                 fs::remove(f / "x.csv");
+                                 fs::create_directory(f / "x.csv");
+                               },
+                               {"x.csv: expected a file, found a directory"}},
+                      BadInput{"DirectoryInsteadOfPipeline",
+                               [](auto& f) {
+                                 fs::remove(f / "base.toml");
+                                 fs::create_directory(f / "base.toml");
+                               },
+                               {"base.toml: expected a file, found a directory"}},
+                      BadInput{"TruncatedNpy",
+                               [](auto& f) {
+                                 write_npy(f);
+                                 truncate(f / "x.npy");
+                                 use_file(f, "x.npy");
+                               },
+                               {"x.npy: ", "bytes", "200", "found "}},
+                      BadInput{"TruncatedMat",
+                               [](auto& f) {
+                                 write_mat(f);
+                                 truncate(f / "x.mat");
+                                 use_file(f, "x.mat");
+                               },
+                               {"x.mat: ", "found "}},
+                      BadInput{"TruncatedH5",
+                               [](auto& f) {
+                                 write_h5(f);
+                                 truncate(f / "x.h5");
+                                 use_file(f, "x.h5");
+                               },
+                               {"x.h5: ", "found "}},
+                      BadInput{"WrongDtype",
+                               [](auto& f) {
+                                 write_npy(f);
+                                 write(f / "x.npy", replaced(read_file(f / "x.npy"), "'<f8'", "'|O8'"));
+                                 use_file(f, "x.npy");
+                               },
+                               {"x.npy: header: expected descr: numbers", "found objects"}},
+                      BadInput{"TextInAMat",
+                               [](auto& f) {
+                                 std::size_t shape[2] = {1, 3};
+                                 char text[] = "abc";
+                                 mat_t* mat = Mat_CreateVer((f / "x.mat").c_str(), nullptr, MAT_FT_MAT5);
+                                 matvar_t* v = Mat_VarCreate("X", MAT_C_CHAR, MAT_T_UINT8, 2, shape, text, 0);
+                                 Mat_VarWrite(mat, v, MAT_COMPRESSION_NONE);
+                                 Mat_VarFree(v);
+                                 Mat_Close(mat);
+                                 use_file(f, "x.mat");
+                               },
+                               {"x.mat: "}},
+                      BadInput{"RaggedCsv",
+                               [](auto& f) { edit_line(f, [](auto& l) { return l.substr(0, l.rfind(',')); }); },
+                               {"x.csv: line 5: expected 4 cells", "found 3"}},
+                      BadInput{"TextInACsv",
+                               [](auto& f) { edit_line(f, [](auto& l) { return "abc" + l.substr(l.find(',')); }); },
+                               {"x.csv: line 5, column 1: expected a number, found 'abc'"}},
+                      BadInput{"InfCell",
+                               [](auto& f) { edit_line(f, [](auto& l) { return "inf" + l.substr(l.find(',')); }); },
+                               {"x.csv: line 5, column 1: expected a finite number", "found 'inf'"}},
+                      BadInput{
+                          "NothingButNaN",
+                          [](auto& f) {
+                            map_columns(f, [](auto r) {
+                              r[1] = NAN;
+                              return r;
+                            });
+                          },
+                          {"base.toml: kalman: training frames: expected at least 2 without missing values, found 0"}},
+                      BadInput{"EmptyCsv",
+                               [](auto& f) { write(f / "x.csv", ""); },
+                               {"x.csv: expected at least one line of numbers, found an empty file"}},
+                      BadInput{"ZeroRows",
+                               [](auto& f) {
+                                 write(f / "x.csv", "a,b,c,d\n");
+                                 edit(f, {{"header = false", "header = true"}});
+                               },
+                               {"x.csv: expected at least one line of numbers, found only a header"}},
+                      BadInput{"UnstatedHeader",
+                               [](auto& f) {
+                                 edit(f, {{"header = false\n", ""}});
+                               },
+                               {"base.toml: input.stream.header: expected true or false for x.csv"}},
+                      BadInput{"MismatchedRows",
+                               [](auto& f) { keep_lines(f / "z.csv", 199); },
+                               {"z.csv: frames: expected 200, as stream 'activity' has, found 199"}},
+                      BadInput{"RateOfZero",
+                               [](auto& f) {
+                                 edit(f, {{"rate_hz = 10", "rate_hz = 0"}});
+                               },
+                               {"base.toml: input.stream.rate_hz = 0: expected a rate above 0 Hz"}},
+                      BadInput{"ModelOfAnotherVersion",
+                               [](auto& f) { with_model(f, [](Model& m) { m.meta["version"] = 99; }); },
+                               {"models/kalman: version: expected 1 of 'kalman', found 99"}},
+                      BadInput{"ModelOfAnotherStage",
+                               [](auto& f) { with_model(f, [](Model& m) { m.meta["stage"] = "ridge"; }); },
+                               {"models/kalman: stage: expected a model of 'kalman', found ridge"}},
+                      BadInput{"ModelOfAnotherFormat",
+                               [](auto& f) {
+                                 with_model(f, [](Model&) {});
+                                 const auto file = f / "models/kalman/model.json";
+                                 Value v = read_json(file);
+                                 v["format_version"] = 7;
+                                 write(file, to_json(v));
+                               },
+                               {"models/kalman/model.json: format_version: expected 1, found 7"}},
+                      BadInput{"TruncatedModel",
+                               [](auto& f) {
+                                 with_model(f, [](Model&) {});
+                                 truncate(f / "models/kalman/weights.safetensors");
+                               },
+                               {"models/kalman/weights.safetensors: ", "found "}},
+                      BadInput{"MissingModel",
+                               [](auto& f) {
+                                 edit(f, {{"target = ", "model = \"nowhere\"\ntarget = "}});
+                               },
+                               {"nowhere: expected a model folder", "found nothing"}}),
     [](auto& i) { return std::string(i.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(
     Pipelines, BadInputs,
     ::testing::Values(
-        BadInput{"BrokenToml", [](auto& f) { edit(f, {{"[run]", "[run"}}); }, {"base.toml:", "expected TOML"}},
-        BadInput{"UnknownStage", [](auto& f) { edit(f, {{"\"kalman\"", "\"kalmann\""}}); }, {"base.toml:12: kalmann.use = \"kalmann\": expected a known stage", "did you mean 'kalman'?"}},
-        BadInput{"UnknownKey", [](auto& f) { edit(f, {{"target = ", "steady_stat = true\ntarget = "}}); }, {"base.toml: kalman.steady_stat (line 13): expected a key of 'kalman'", "did you mean 'steady_state'?"}},
-        BadInput{"UnknownSection", [](auto& f) { edit(f, {{"[run]", "[runn]"}}); }, {"base.toml.runn (line 23): expected one of", "did you mean 'run'?"}},
-        BadInput{"UnknownMetric", [](auto& f) { edit(f, {{"\"nrmse\"", "\"nrsme\""}}); }, {"base.toml: score.metrics = nrsme: expected one of rmse, nrmse"}},
-        BadInput{"UnknownTarget", [](auto& f) { edit(f, {{"target = \"kinematics\"", "target = \"kinematic\""}}); }, {"base.toml: target = \"kinematic\": expected", "kinematics"}},
-        BadInput{"UnknownStream", [](auto& f) { edit(f, {{"target = ", "from = \"activty\"\ntarget = "}}); }, {"base.toml: kalman.from = \"activty\": expected a stage or stream", "did you mean 'activity'?"}},
-        BadInput{"ValueOutOfRange", [](auto& f) { edit(f, {{"target = ", "regularisation = -1\ntarget = "}}); }, {"base.toml: kalman.regularisation (line 13) = -1: expected a value in [0, 1000000]"}},
-        BadInput{"ValueOfAnotherType", [](auto& f) { edit(f, {{"target = ", "center = \"yes\"\ntarget = "}}); }, {"base.toml: kalman.center (line 13) = \"yes\": expected"}},
-        BadInput{"WordNotInTheList", [](auto& f) { edit(f, {{"target = ", "noise = \"ful\"\ntarget = "}}); }, {"base.toml: kalman.noise (line 13) = \"ful\": expected", "diagonal"}},
-        BadInput{"JoinOfUnequalRate",
-                 [](auto& f) { edit(f, {{"rate_hz = 10", "rate_hz = 20"}, {"target = ", "from = [\"activity\", \"kinematics\"]\ntarget = "}}); },
-                 {"base.toml: kalman.from: expected inputs of one rate, but 'activity' has 20 Hz and 'kinematics' 10 Hz"}},
+        BadInput{"BrokenToml",
+                 [](auto& f) {
+                   edit(f, {{"[run]", "[run"}});
+                 },
+                 {"base.toml:", "expected TOML"}},
+        BadInput{"UnknownStage",
+                 [](auto& f) {
+                   edit(f, {{"\"kalman\"", "\"kalmann\""}});
+                 },
+                 {"base.toml:12: kalmann.use = \"kalmann\": expected a known stage", "did you mean 'kalman'?"}},
+        BadInput{
+            "UnknownKey",
+            [](auto& f) {
+              edit(f, {{"target = ", "steady_stat = true\ntarget = "}});
+            },
+            {"base.toml: kalman.steady_stat (line 13): expected a key of 'kalman'", "did you mean 'steady_state'?"}},
+        BadInput{"UnknownSection",
+                 [](auto& f) {
+                   edit(f, {{"[run]", "[runn]"}});
+                 },
+                 {"base.toml.runn (line 23): expected one of", "did you mean 'run'?"}},
+        BadInput{"UnknownMetric",
+                 [](auto& f) {
+                   edit(f, {{"\"nrmse\"", "\"nrsme\""}});
+                 },
+                 {"base.toml: score.metrics = nrsme: expected one of rmse, nrmse"}},
+        BadInput{"UnknownTarget",
+                 [](auto& f) {
+                   edit(f, {{"target = \"kinematics\"", "target = \"kinematic\""}});
+                 },
+                 {"base.toml: target = \"kinematic\": expected", "kinematics"}},
+        BadInput{"UnknownStream",
+                 [](auto& f) {
+                   edit(f, {{"target = ", "from = \"activty\"\ntarget = "}});
+                 },
+                 {"base.toml: kalman.from = \"activty\": expected a stage or stream", "did you mean 'activity'?"}},
+        BadInput{"ValueOutOfRange",
+                 [](auto& f) {
+                   edit(f, {{"target = ", "regularisation = -1\ntarget = "}});
+                 },
+                 {"base.toml: kalman.regularisation (line 13) = -1: expected a value in [0, 1000000]"}},
+        BadInput{"ValueOfAnotherType",
+                 [](auto& f) {
+                   edit(f, {{"target = ", "center = \"yes\"\ntarget = "}});
+                 },
+                 {"base.toml: kalman.center (line 13) = \"yes\": expected"}},
+        BadInput{"WordNotInTheList",
+                 [](auto& f) {
+                   edit(f, {{"target = ", "noise = \"ful\"\ntarget = "}});
+                 },
+                 {"base.toml: kalman.noise (line 13) = \"ful\": expected", "diagonal"}},
+        BadInput{
+            "JoinOfUnequalRate",
+            [](auto& f) {
+              edit(f, {{"rate_hz = 10", "rate_hz = 20"},
+                       {"target = ", "from = [\"activity\", \"kinematics\"]\ntarget = "}});
+            },
+            {"base.toml: kalman.from: expected inputs of one rate, but 'activity' has 20 Hz and 'kinematics' 10 Hz"}},
         BadInput{"SingularCovariance",
-                 [](auto& f) { map_columns(f, [](auto r) { r[1] = r[0]; return r; }); },
-                 {"base.toml: kalman: noise covariance R: expected a positive definite matrix", "found one that is singular to working precision"}},
-        BadInput{"DeadChannel", [](auto& f) { map_columns(f, [](auto r) { r[2] = 7; return r; }); }, {"base.toml: kalman: channel 'activity[2]': expected", "found a constant channel"}},
+                 [](auto& f) {
+                   map_columns(f, [](auto r) {
+                     r[1] = r[0];
+                     return r;
+                   });
+                 },
+                 {"base.toml: kalman: noise covariance R: expected a positive definite matrix",
+                  "found one that is singular to working precision"}},
+        BadInput{"DeadChannel",
+                 [](auto& f) {
+                   map_columns(f, [](auto r) {
+                     r[2] = 7;
+                     return r;
+                   });
+                 },
+                 {"base.toml: kalman: channel 'activity[2]': expected", "found a constant channel"}},
         BadInput{"ConstantTarget",
                  [](auto& f) {
                    std::string z;
                    for (int k = 0; k < 200; ++k) z += "1," + std::to_string(k * k % 17) + "\n";
                    write(f / "z.csv", z);
                  },
-                 {"base.toml: kalman: target 'kinematics[0]': expected values that vary over the training frames, found the constant 1"}},
-        BadInput{"FewerRowsThanChannels", [](auto& f) { edit(f, {{"[0, 149]", "[0, 3]"}}); }, {"base.toml: kalman: training frames: expected at least 7 for 4 channels and 2 outputs", "found 4"}},
+                 {"base.toml: kalman: target 'kinematics[0]': expected values that vary over the training frames, "
+                  "found the constant 1"}},
+        BadInput{"FewerRowsThanChannels",
+                 [](auto& f) {
+                   edit(f, {{"[0, 149]", "[0, 3]"}});
+                 },
+                 {"base.toml: kalman: training frames: expected at least 7 for 4 channels and 2 outputs", "found 4"}},
         BadInput{"FewerRowsThanFeatures",
-                 [](auto& f) { edit(f, {{"\"kalman\"", "\"ridge\"\nalpha = [0.0]\nintercept = false"}, {"[0, 149]", "[0, 2]"}}); },
+                 [](auto& f) {
+                   edit(f, {{"\"kalman\"", "\"ridge\"\nalpha = [0.0]\nintercept = false"}, {"[0, 149]", "[0, 2]"}});
+                 },
                  {"base.toml: ridge: training frames: expected at least as many as there are features", "found 3"}},
-        BadInput{"OverlappingSplit", [](auto& f) { edit(f, {{"[150, 199]", "[140, 199]"}}); }, {"base.toml: split official.test_rows = 140..199: expected no row in common with train_rows (0..149), found 140..149"}},
-        BadInput{"RowsPastTheEnd", [](auto& f) { edit(f, {{"[150, 199]", "[150, 200]"}}); }, {"base.toml: split official.test_rows = [150, 200]: expected rows inside 0..199"}},
-        BadInput{"GapLeftOut", [](auto& f) { edit(f, {{"use = \"kalman\"", kLag}}); }, {"base.toml: split official.gap_s = 0 frames (0 s): expected at least 3 frames (0.3 s): so far back does lag look"}},
-        BadInput{"GapTooShort", [](auto& f) { edit(f, {{"use = \"kalman\"", kLag}, {"[150, 199]", "[150, 199]\ngap_s = 0.2"}}); }, {"base.toml: split official.gap_s = 2 frames (0.2 s): expected at least 3 frames (0.3 s)"}},
-        BadInput{"NoSplit", [](auto& f) { edit(f, {{"[[split]]\nname = \"official\"\ntrain_rows = [0, 149]\ntest_rows = [150, 199]\n", ""}}); }, {"base.toml: split: expected a [[split]] that says which rows are held out"}},
-        BadInput{"TooFewResamples", [](auto& f) { edit(f, {{"bootstrap = 20", "bootstrap = 3"}}); }, {"base.toml: score.bootstrap = 3: expected 0 or at least 20 resamples"}}),
+        BadInput{"OverlappingSplit",
+                 [](auto& f) {
+                   edit(f, {{"[150, 199]", "[140, 199]"}});
+                 },
+                 {"base.toml: split official.test_rows = 140..199: expected no row in common with train_rows (0..149), "
+                  "found 140..149"}},
+        BadInput{"RowsPastTheEnd",
+                 [](auto& f) {
+                   edit(f, {{"[150, 199]", "[150, 200]"}});
+                 },
+                 {"base.toml: split official.test_rows = [150, 200]: expected rows inside 0..199"}},
+        BadInput{"GapLeftOut",
+                 [](auto& f) {
+                   edit(f, {{"use = \"kalman\"", kLag}});
+                 },
+                 {"base.toml: split official.gap_s = 0 frames (0 s): expected at least 3 frames (0.3 s): so far back "
+                  "does lag look"}},
+        BadInput{"GapTooShort",
+                 [](auto& f) {
+                   edit(f, {{"use = \"kalman\"", kLag}, {"[150, 199]", "[150, 199]\ngap_s = 0.2"}});
+                 },
+                 {"base.toml: split official.gap_s = 2 frames (0.2 s): expected at least 3 frames (0.3 s)"}},
+        BadInput{"NoSplit",
+                 [](auto& f) {
+                   edit(f, {{"[[split]]\nname = \"official\"\ntrain_rows = [0, 149]\ntest_rows = [150, 199]\n", ""}});
+                 },
+                 {"base.toml: split: expected a [[split]] that says which rows are held out"}},
+        BadInput{"TooFewResamples",
+                 [](auto& f) {
+                   edit(f, {{"bootstrap = 20", "bootstrap = 3"}});
+                 },
+                 {"base.toml: score.bootstrap = 3: expected 0 or at least 20 resamples"}}),
     [](auto& i) { return std::string(i.param.name); });
 
 /// The same files, whole, are read: what the tests above refuse is the damage.

@@ -18,7 +18,9 @@ class Commands : public ::testing::Test {
     EXPECT_EQ(r.code, 0) << r.error;
     return r.json();
   }
-  std::size_t entries() const { return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator{})); }
+  std::size_t entries() const {
+    return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator{}));
+  }
 
   const fs::path folder_ = workbench();
 };
@@ -26,9 +28,12 @@ class Commands : public ::testing::Test {
 TEST_F(Commands, HelpStagesAndVersionAnswer) {
   const Result help = run({"--help"});
   EXPECT_EQ(help.code, 0);
-  EXPECT_THAT(help.out, AllOf(HasSubstr("percept run examples/flint_kalman.toml"), HasSubstr("Exit codes: 0 ok, 2 wrong usage, 3 bad input, 4 the run failed, 130 interrupted")));
+  EXPECT_THAT(help.out,
+              AllOf(HasSubstr("percept run examples/flint_kalman.toml"),
+                    HasSubstr("Exit codes: 0 ok, 2 wrong usage, 3 bad input, 4 the run failed, 130 interrupted")));
   EXPECT_THAT(help.error, IsEmpty());
-  for (const char* command : {"run", "fit", "report", "rerun", "info", "check", "stages", "data", "completion", "docs"}) {
+  for (const char* command :
+       {"run", "fit", "report", "rerun", "info", "check", "stages", "data", "completion", "docs"}) {
     EXPECT_THAT(help.out, HasSubstr("\n  " + std::string(command) + " ")) << command;
     const Result one = run({command, "--help"});
     EXPECT_EQ(one.code, 0) << command;
@@ -64,7 +69,10 @@ TEST_F(Commands, JsonIsOneObjectAndNothingElse) {
     EXPECT_GT(r.json().size(), 0u);
   }
   // also where it fails: the message is in the object, and on standard error for those who only look there
-  for (const auto& words : std::vector<std::vector<std::string>>{{"run", "none.toml", "--json"}, {"info", "none.csv", "--json"}, {"run", "--json"}, {"data", "path", "none", "--json"}}) {
+  for (const auto& words : std::vector<std::vector<std::string>>{{"run", "none.toml", "--json"},
+                                                                 {"info", "none.csv", "--json"},
+                                                                 {"run", "--json"},
+                                                                 {"data", "path", "none", "--json"}}) {
     const Result r = run(words);
     const Value v = r.json();
     EXPECT_EQ(v.at("exit").as_integer(), r.code);
@@ -75,14 +83,16 @@ TEST_F(Commands, JsonIsOneObjectAndNothingElse) {
 
 TEST_F(Commands, RunPrintsWhatItPromises) {
   const Value v = run_base("out/put");
-  for (const char* key : {"scores", "controls", "split", "intervals", "seconds", "peak_rss_bytes", "output"}) EXPECT_TRUE(v.contains(key)) << key;
+  for (const char* key : {"scores", "controls", "split", "intervals", "seconds", "peak_rss_bytes", "output"})
+    EXPECT_TRUE(v.contains(key)) << key;
   EXPECT_LT(v.at("scores").at("nrmse").as_number(), 0.5);
   EXPECT_GT(v.at("controls").at("shuffled").at("nrmse").as_number(), 0.8);
   EXPECT_EQ(v.at("split").as_array().at(0).at("folds").as_array().at(0).at("test_frames").as_integer(), 50);
   EXPECT_GT(v.at("seconds").as_number(), 0);
   EXPECT_GT(v.at("peak_rss_bytes").as_integer(), 1'000'000);
   EXPECT_EQ(v.at("output").as_string(), "out/put");
-  for (const char* file : {"result.json", "provenance.json", "config.toml", "report.html", "predictions.percept", "run.json"})
+  for (const char* file :
+       {"result.json", "provenance.json", "config.toml", "report.html", "predictions.percept", "run.json"})
     EXPECT_TRUE(fs::is_regular_file(folder_ / "out/put" / file)) << file;
   const Result text = run({"run", "base.toml"});
   EXPECT_THAT(text.out, AllOf(HasSubstr("nrmse"), HasSubstr("shuffled"), HasSubstr("runs/base/report.html")));
@@ -90,7 +100,8 @@ TEST_F(Commands, RunPrintsWhatItPromises) {
 }
 
 TEST_F(Commands, ValuesAreChangedFromTheCommandLine) {
-  const Result r = run({"run", "base.toml", "--set", "kalman.noise=diagonal", "--set", "run.seed=5", "--set", "official.gap_s=1", "--threads", "1", "-o", "set", "--json"});
+  const Result r = run({"run", "base.toml", "--set", "kalman.noise=diagonal", "--set", "run.seed=5", "--set",
+                        "official.gap_s=1", "--threads", "1", "-o", "set", "--json"});
   EXPECT_EQ(r.code, 0) << r.error;
   EXPECT_EQ(r.json().at("split").as_array().at(0).at("folds").as_array().at(0).at("train_frames").as_integer(), 140);
   EXPECT_THAT(read_file(folder_ / "set/config.toml"), AllOf(HasSubstr("diagonal"), HasSubstr("seed = 5")));
@@ -188,14 +199,19 @@ TEST_F(Commands, CompletionScriptsParse) {
     const auto file = folder_ / (std::string("completion.") + shell);
     write(file, r.out);
     // bash is everywhere; the others are asked where they are installed
-    const std::string check = std::string(shell) == "bash" ? "bash -n " : "! command -v " + std::string(shell) + " >/dev/null || " + shell + " -n ";
+    const std::string check = std::string(shell) == "bash"
+                                  ? "bash -n "
+                                  : "! command -v " + std::string(shell) + " >/dev/null || " + shell + " -n ";
     EXPECT_EQ(std::system((check + quoted(file.string())).c_str()), 0) << shell;
   }
   // and it completes
   const auto script = folder_ / "try.sh";
-  write(script, "source completion.bash\nCOMP_WORDS=(percept re)\nCOMP_CWORD=1\n$(complete -p percept | sed 's/.*-F \\([^ ]*\\).*/\\1/')\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n");
+  write(script,
+        "source completion.bash\nCOMP_WORDS=(percept re)\nCOMP_CWORD=1\n$(complete -p percept | sed 's/.*-F \\([^ "
+        "]*\\).*/\\1/')\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n");
   EXPECT_EQ(std::system(("cd " + quoted(folder_.string()) + " && bash try.sh > completed").c_str()), 0);
-  EXPECT_THAT(read_file(folder_ / "completed"), AllOf(HasSubstr("report"), HasSubstr("rerun"), ::testing::Not(HasSubstr("stages"))));
+  EXPECT_THAT(read_file(folder_ / "completed"),
+              AllOf(HasSubstr("report"), HasSubstr("rerun"), ::testing::Not(HasSubstr("stages"))));
   EXPECT_EQ(run({"completion", "tcsh"}).code, 2);
 }
 

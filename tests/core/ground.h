@@ -34,7 +34,8 @@ inline Recording ground_recording(Index frames) {
 }
 
 /// Pushes frames [first, last) in blocks; random: sizes 1 ... block. late: markers come so many frames after onset.
-inline void push_all(Graph& graph, const Recording& r, Index block, Index first, Index last, bool random = false, Index late = 0) {
+inline void push_all(Graph& graph, const Recording& r, Index block, Index first, Index last, bool random = false,
+                     Index late = 0) {
   const Eigen::MatrixXd x = r.streams[0].matrix();
   const auto& f = r.streams[0].format;
   const KeyedRandom sizes(9, "sizes");

@@ -100,8 +100,10 @@ inline std::string different(const Caught& a, const Caught& b) {
   if (a.rows != b.rows || a.values.size() != b.values.size())
     return std::to_string(a.values.size()) + " values against " + std::to_string(b.values.size());
   for (std::size_t i = 0; i < a.values.size(); ++i)
-    if (std::memcmp(&a.values[i], &b.values[i], sizeof(double)) != 0 && !(a.values[i] != a.values[i] && b.values[i] != b.values[i]))
-      return "value " + std::to_string(i) + ": " + std::to_string(a.values[i]) + " against " + std::to_string(b.values[i]);
+    if (std::memcmp(&a.values[i], &b.values[i], sizeof(double)) != 0 &&
+        !(a.values[i] != a.values[i] && b.values[i] != b.values[i]))
+      return "value " + std::to_string(i) + ": " + std::to_string(a.values[i]) + " against " +
+             std::to_string(b.values[i]);
   if (a.keys != b.keys) return "keys";
   return "";
 }

@@ -12,7 +12,8 @@ class GraphStage final : public Stage {
  public:
   explicit GraphStage(std::vector<NodeSpec> nodes) : nodes_(std::move(nodes)) {}
   StreamFormat prepare(const StreamFormat& in, Context& context) override {
-    graph_ = std::make_unique<Graph>(registry(), std::vector<InputSpec>{{"x", in}}, nodes_, in.scalar, in.max_frames, context);
+    graph_ = std::make_unique<Graph>(registry(), std::vector<InputSpec>{{"x", in}}, nodes_, in.scalar, in.max_frames,
+                                     context);
     last_ = static_cast<int>(graph_->names().size()) - 1;
     graph_->on_output(last_, [this](const Block& b) {
       copy_frames(b.x, out_->y.slice(given_, b.x.frames));
@@ -31,8 +32,12 @@ class GraphStage final : public Stage {
     for (int i = static_cast<int>(graph_->input_count()); i <= last_; ++i) graph_->stage(i).visit_state(v);
   }
   Traits traits() const override {
-    Traits t{.causal = true, .real_time = true, .latency_s = graph_->latency_s(last_), .memory_frames = graph_->memory_frames(last_)};
-    for (int i = static_cast<int>(graph_->input_count()); i <= last_; ++i) t.causal = t.causal && graph_->traits(i).causal;
+    Traits t{.causal = true,
+             .real_time = true,
+             .latency_s = graph_->latency_s(last_),
+             .memory_frames = graph_->memory_frames(last_)};
+    for (int i = static_cast<int>(graph_->input_count()); i <= last_; ++i)
+      t.causal = t.causal && graph_->traits(i).causal;
     return t;
   }
 
@@ -50,9 +55,11 @@ std::vector<NodeSpec> fitted(const std::vector<StageSpec>& stages, const StreamF
   const KeyedRandom random(4, "examples");
   Eigen::MatrixXd y(2, kFrames), x(format.size(), kFrames);
   for (Index t = 0; t < kFrames; ++t) {
-    for (Index k = 0; k < 2; ++k) y(k, t) = (t ? 0.9 * y(k, t - 1) : 0) + 0.5 * random.normal(t, static_cast<std::uint64_t>(k));
+    for (Index k = 0; k < 2; ++k)
+      y(k, t) = (t ? 0.9 * y(k, t - 1) : 0) + 0.5 * random.normal(t, static_cast<std::uint64_t>(k));
     for (Index i = 0; i < x.rows(); ++i)
-      x(i, t) = y(i % 2, t) + 0.3 * static_cast<double>(i) * y((i + 1) % 2, t) + random.normal(t, static_cast<std::uint64_t>(2 + i));
+      x(i, t) = y(i % 2, t) + 0.3 * static_cast<double>(i) * y((i + 1) % 2, t) +
+                random.normal(t, static_cast<std::uint64_t>(2 + i));
   }
   std::vector<NodeSpec> nodes;
   for (auto& s : stages) {
@@ -78,7 +85,8 @@ std::vector<NodeSpec> fitted(const std::vector<StageSpec>& stages, const StreamF
       Context context;
       context.node = n.name;
       n.model = std::make_shared<Model>(
-          info.make_fitter(n.params, n.where)->fit(MemoryData(in, time_format(2, format.rate_hz, Scalar::f64, "velocity"), data), context));
+          info.make_fitter(n.params, n.where)
+              ->fit(MemoryData(in, time_format(2, format.rate_hz, Scalar::f64, "velocity"), data), context));
     }
     nodes.push_back(std::move(n));
   }
@@ -98,7 +106,8 @@ TEST_P(Example, KeepsTheLawsAsAWhole) {
   info.name = GetParam();
   info.real_time = true;
   info.make = [&](const Value&, const Model*, const std::string&) { return std::make_unique<GraphStage>(nodes); };
-  for (auto [name, check] : {std::pair{"partition", &check_partition}, {"state", &check_state}, {"missing", &check_missing}}) {
+  for (auto [name, check] :
+       {std::pair{"partition", &check_partition}, {"state", &check_state}, {"missing", &check_missing}}) {
     const auto result = check(info, sample);
     EXPECT_TRUE(result.ok()) << name << "\n" << result.text();
   }

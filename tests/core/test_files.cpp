@@ -76,7 +76,8 @@ TEST(AtomicFile, AFolderThatIsNotEmptyIsExchangedWhole) {
 TEST(AtomicFile, APlaceThatCannotBeWrittenIsNamed) {
   const auto folder = temporary_folder();
   write_atomic(folder / "file", "x");
-  EXPECT_THAT(message_of<DataError>([&] { write_atomic(folder / "file" / "y", "x"); }), HasSubstr((folder / "file").string()));
+  EXPECT_THAT(message_of<DataError>([&] { write_atomic(folder / "file" / "y", "x"); }),
+              HasSubstr((folder / "file").string()));
 }
 
 TEST(ReadFile, RefusesWhatIsTooLargeOrNoFile) {
@@ -85,7 +86,8 @@ TEST(ReadFile, RefusesWhatIsTooLargeOrNoFile) {
   EXPECT_EQ(read_file(folder / "x", 5), "12345");
   EXPECT_EQ(message_of<DataError>([&] { read_file(folder / "x", 4); }),
             (folder / "x").string() + ": size: expected at most 4 bytes, found 5 bytes");
-  EXPECT_EQ(message_of<DataError>([] { read_file("/dev/null"); }), "/dev/null: expected a regular file, found a device or pipe");
+  EXPECT_EQ(message_of<DataError>([] { read_file("/dev/null"); }),
+            "/dev/null: expected a regular file, found a device or pipe");
 }
 
 TEST(Counters, AreCountedFromSeveralThreadsAndKeepTheirPlace) {

@@ -14,7 +14,8 @@ using ::testing::HasSubstr;
 
 constexpr Index kFrames = 20000;
 
-std::unique_ptr<Graph> graph_of(const Recording& r, std::vector<NodeSpec> nodes, Index block, Scalar precision = Scalar::f64) {
+std::unique_ptr<Graph> graph_of(const Recording& r, std::vector<NodeSpec> nodes, Index block,
+                                Scalar precision = Scalar::f64) {
   std::vector<InputSpec> inputs;
   for (auto& s : r.streams) inputs.push_back({s.name, s.format});
   return std::make_unique<Graph>(registry(), inputs, std::move(nodes), precision, block, Context{});
@@ -23,13 +24,16 @@ std::unique_ptr<Graph> graph_of(const Recording& r, std::vector<NodeSpec> nodes,
 struct Ground {
   std::unique_ptr<Graph> graph;
   std::vector<Caught> caught{kGroundEdges.size()};
-  Ground(const Recording& r, Index block, Scalar precision = Scalar::f64) : graph(graph_of(r, ground_nodes(), block, precision)) {
-    for (std::size_t i = 0; i < kGroundEdges.size(); ++i) graph->on_output(graph->index_of(kGroundEdges[i]), caught[i].sink());
+  Ground(const Recording& r, Index block, Scalar precision = Scalar::f64)
+      : graph(graph_of(r, ground_nodes(), block, precision)) {
+    for (std::size_t i = 0; i < kGroundEdges.size(); ++i)
+      graph->on_output(graph->index_of(kGroundEdges[i]), caught[i].sink());
   }
 };
 
 void expect_same(const std::vector<Caught>& a, const std::vector<Caught>& b, const std::string& what) {
-  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_EQ(different(a[i], b[i]), "") << what << ", edge " << kGroundEdges[i];
+  for (std::size_t i = 0; i < a.size(); ++i)
+    EXPECT_EQ(different(a[i], b[i]), "") << what << ", edge " << kGroundEdges[i];
 }
 
 class AnyPartition : public ::testing::TestWithParam<Scalar> {};
@@ -107,8 +111,9 @@ TEST(Graph, AJoinOfThreeLatenciesIsAlignedToTheFrame) {
   r.streams = {memory_stream("x", ramp, 100, 5.0)};
   std::vector<double> far(201, 0.0);
   far.front() = far.back() = 0.5;
-  const std::vector<NodeSpec> nodes{fir("near", "x", {0.25, 0.5, 0.25}), fir("far", "x", far),
-                                    node("join", "transform", {"far", "x", "near"}, Value::object({{"function", "abs"}}))};
+  const std::vector<NodeSpec> nodes{
+      fir("near", "x", {0.25, 0.5, 0.25}), fir("far", "x", far),
+      node("join", "transform", {"far", "x", "near"}, Value::object({{"function", "abs"}}))};
   for (Index block : {1, 37, 2000}) {
     auto g = graph_of(r, nodes, block);
     Caught c;
@@ -186,17 +191,20 @@ TEST(Graph, ASwapInMidStreamIsTheTruth) {
   };
   auto nothing = [](Graph&) {};
   const auto old = run(a, 1, nothing).first.matrix(), fresh = run(b, 1, nothing).first.matrix();
-  const auto swapped = run(a, 1, [&](Graph& g) {
-    g.swap(g.index_of("f"), registry().at("fir", "").make(Value::object({{"taps", Value(b)}}), nullptr, "f"));
-    EXPECT_EQ(g.swaps_done(), 0);  // between two blocks, not before
-  }).first.matrix();
+  const auto swapped =
+      run(a, 1, [&](Graph& g) {
+        g.swap(g.index_of("f"), registry().at("fir", "").make(Value::object({{"taps", Value(b)}}), nullptr, "f"));
+        EXPECT_EQ(g.swaps_done(), 0);  // between two blocks, not before
+      }).first.matrix();
   ASSERT_EQ(swapped.cols(), 3000);
   EXPECT_EQ(swapped.middleCols(2, 1478), old.middleCols(2, 1478));
   EXPECT_EQ(swapped.rightCols(1520), fresh.rightCols(1520));  // a kernel's state is the input alone
   EXPECT_NE(old.rightCols(1520), fresh.rightCols(1520));
 
   // a recursion: the same by hand, with the state copied between two stages
-  const auto z = run(a, 1, [&](Graph& g) { g.swap(g.index_of("z"), registry().at("running_zscore", "").make(params(0.1), nullptr, "z")); });
+  const auto z = run(a, 1, [&](Graph& g) {
+    g.swap(g.index_of("z"), registry().at("running_zscore", "").make(params(0.1), nullptr, "z"));
+  });
   auto first = registry().at("running_zscore", "").make(params(1), nullptr, "z");
   auto second = registry().at("running_zscore", "").make(params(0.1), nullptr, "z");
   Context context;
@@ -228,9 +236,15 @@ TEST(Graph, ASwapInMidStreamIsTheTruth) {
 TEST(Graph, RefusesASwapThatChangesTheEdge) {
   const auto r = ground_recording(100);
   auto g = graph_of(r, {fir("f", "x", {0.25, 0.5, 0.25})}, 37);
-  auto make = [&](std::vector<double> taps) { return registry().at("fir", "").make(Value::object({{"taps", Value(taps)}}), nullptr, "f"); };
-  EXPECT_THAT(message_of<ConfigError>([&] { g->swap(1, make({0.2, 0.2, 0.2, 0.2, 0.2})); }), HasSubstr("f: expected a stage that gives"));
-  EXPECT_THAT(message_of<ConfigError>([&] { g->swap(0, make({1})); }), HasSubstr("x: expected a node that can be swapped"));
+  auto make = [&](std::vector<double> taps) {
+    return registry().at("fir", "").make(Value::object({{"taps", Value(taps)}}), nullptr, "f");
+  };
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                g->swap(1, make({0.2, 0.2, 0.2, 0.2, 0.2}));
+              }),
+              HasSubstr("f: expected a stage that gives"));
+  EXPECT_THAT(message_of<ConfigError>([&] { g->swap(0, make({1})); }),
+              HasSubstr("x: expected a node that can be swapped"));
   g->swap(1, make({0, 1, 0}));
   push_all(*g, r, 37, 0, 37);
   EXPECT_EQ(g->swaps_done(), 1);
@@ -249,10 +263,13 @@ TEST(Graph, RefusesBadJoins) {
   items.keys = {1, 2, 3};
   r.streams.push_back(items);
   auto join = [&](const char* a, const char* b) { return node("j", "transform", {a, b}); };
-  EXPECT_EQ(graph_refusal(r, {join("x", "slow")}), "j.from: expected inputs of one rate, but 'x' has 100 Hz and 'slow' 50 Hz");
+  EXPECT_EQ(graph_refusal(r, {join("x", "slow")}),
+            "j.from: expected inputs of one rate, but 'x' has 100 Hz and 'slow' 50 Hz");
   EXPECT_EQ(graph_refusal(r, {join("x", "off")}),
-            "j.from: expected inputs on one clock, but 'x' is 0.004 s off the frames of 'off' (align = \"nearest\" allows it)");
-  EXPECT_THAT(graph_refusal(r, {join("x", "items")}), HasSubstr("j.from: expected inputs of one axis, but 'x' carries"));
+            "j.from: expected inputs on one clock, but 'x' is 0.004 s off the frames of 'off' (align = \"nearest\" "
+            "allows it)");
+  EXPECT_THAT(graph_refusal(r, {join("x", "items")}),
+              HasSubstr("j.from: expected inputs of one axis, but 'x' carries"));
   auto near = join("x", "off");
   near.align = "nearest";
   EXPECT_EQ(graph_refusal(r, {near}), "");
@@ -282,7 +299,8 @@ TEST(Graph, RefusesWhatIsNoGraph) {
   const auto r = ground_recording(10);
   EXPECT_EQ(graph_refusal(r, {node("a", "lag", {"b"}), node("b", "lag", {"a"})}),
             "stage.from: expected a graph without loops, but these wait for each other: a, b");
-  EXPECT_EQ(graph_refusal(r, {node("a", "lag", {"a"})}), "stage.from: expected a graph without loops, but these wait for each other: a");
+  EXPECT_EQ(graph_refusal(r, {node("a", "lag", {"a"})}),
+            "stage.from: expected a graph without loops, but these wait for each other: a");
   EXPECT_EQ(graph_refusal(r, {node("aa", "lag", {"x"}), node("b", "lag", {"ab"})}),
             "b.from = \"ab\": expected a node or an input: x, aa, b (did you mean 'aa'?)");
   EXPECT_EQ(graph_refusal(r, {node("a", "lagg", {"x"})}),

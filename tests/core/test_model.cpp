@@ -17,7 +17,8 @@ namespace fs = std::filesystem;
 
 Model some_model() {
   Model m;
-  m.meta = Value::object({{"stage", "kalman"}, {"version", 2}, {"input_rows", Value(std::vector<std::string>{"u1", "u2"})}});
+  m.meta =
+      Value::object({{"stage", "kalman"}, {"version", 2}, {"input_rows", Value(std::vector<std::string>{"u1", "u2"})}});
   m.set("A", noise(3, 4));
   m.set("offset", Eigen::MatrixXd(noise(5, 1)));
   m.set("gain", 0.1);
@@ -95,8 +96,10 @@ TEST(Safetensors, SizesThatLieAreRefusedByName) {
   // 2^61 * 8 = 2^64, which is 0 when it wraps
   EXPECT_THAT(file_refusal(file_of(entry("[2305843009213693952]", "[0,0]"), 16)), HasSubstr("a.shape"));
   EXPECT_THAT(file_refusal(file_of(entry("[4294967296,4294967296]", "[0,0]"), 16)), HasSubstr("a.shape"));
-  EXPECT_THAT(file_refusal(file_of(entry("[-2]", "[0,16]"), 16)), HasSubstr("a.shape: expected integers of at least 0"));
-  EXPECT_EQ(file_refusal(file_of(entry("[2]", "[0,16]", "F16"), 16)), "w.safetensors: a.dtype: expected F32, F64 or I64, found F16");
+  EXPECT_THAT(file_refusal(file_of(entry("[-2]", "[0,16]"), 16)),
+              HasSubstr("a.shape: expected integers of at least 0"));
+  EXPECT_EQ(file_refusal(file_of(entry("[2]", "[0,16]", "F16"), 16)),
+            "w.safetensors: a.dtype: expected F32, F64 or I64, found F16");
   EXPECT_THAT(file_refusal(file_of(R"({"a":3})", 0)), HasSubstr("a: expected dtype, shape and two data_offsets"));
   EXPECT_EQ(file_refusal(file_of(R"({"__metadata__":{"x":"y"}})", 0)), "");
 }
@@ -135,7 +138,8 @@ TEST(Model, ComparesAndDigestsTheContentNotTheOrderOfKeys) {
 
 TEST(Model, AnArrayThatIsMissingOrOfAnotherShapeIsNamed) {
   const Model m = some_model();
-  EXPECT_EQ(message_of<DataError>([&] { m.matrix("B"); }), "model of kalman: B: expected an array of that name, found none");
+  EXPECT_EQ(message_of<DataError>([&] { m.matrix("B"); }),
+            "model of kalman: B: expected an array of that name, found none");
   EXPECT_EQ(message_of<DataError>([&] { m.matrix("A", 3, 5); }), "model of kalman: A: expected 3 x 5, found 3 x 4");
   EXPECT_THROW(m.vector("A"), DataError);
   EXPECT_THROW(m.number("offset"), DataError);
@@ -161,8 +165,9 @@ TEST(Model, RefusesAnotherFormatVersionAndFoldersThatAreNone) {
   write_atomic(model / "model.json", json);
   fs::remove(model / "weights.safetensors");
   EXPECT_THAT(load(), HasSubstr("weights.safetensors: expected a readable file"));
-  EXPECT_EQ(message_of<DataError>([&] { Model::load(folder / "none"); }),
-            (folder / "none").string() + ": expected a model folder (model.json and weights.safetensors), found nothing");
+  EXPECT_EQ(
+      message_of<DataError>([&] { Model::load(folder / "none"); }),
+      (folder / "none").string() + ": expected a model folder (model.json and weights.safetensors), found nothing");
   EXPECT_THAT(message_of<DataError>([&] { Model::load(model / "model.json"); }), HasSubstr("found a file"));
 }
 
@@ -174,14 +179,16 @@ TEST(MemoryData, GivesEveryFrameOnceInAnyOrderAndGathersThem) {
   const MemoryData data(time_format(2, 10), time_format(1, 10), t, 16);
   auto order = [&](std::optional<std::uint64_t> seed) {
     std::vector<std::int64_t> keys;
-    data.pass([&](const TrainingBlock& b) {
-      EXPECT_LE(b.x.frames, 16);
-      for (std::size_t k = 0; k < b.keys.size(); ++k) {
-        EXPECT_EQ(b.x.as<double>().frame(static_cast<Index>(k))[1], t.x(1, b.keys[k]));
-        EXPECT_EQ(b.segment, b.keys[k] < 33 ? 0 : b.keys[k] < 90 ? 1 : 2);
-      }
-      keys.insert(keys.end(), b.keys.begin(), b.keys.end());
-    }, seed);
+    data.pass(
+        [&](const TrainingBlock& b) {
+          EXPECT_LE(b.x.frames, 16);
+          for (std::size_t k = 0; k < b.keys.size(); ++k) {
+            EXPECT_EQ(b.x.as<double>().frame(static_cast<Index>(k))[1], t.x(1, b.keys[k]));
+            EXPECT_EQ(b.segment, b.keys[k] < 33 ? 0 : b.keys[k] < 90 ? 1 : 2);
+          }
+          keys.insert(keys.end(), b.keys.begin(), b.keys.end());
+        },
+        seed);
     return keys;
   };
   auto rising = order(std::nullopt);

@@ -32,8 +32,9 @@ std::string params_refusal(const std::string& toml) {
 }
 
 TEST(Params, ReadsEveryTypeAndKeepsDefaults) {
-  const auto p = read_params<Params>(
-      parse_toml("on = true\ncount = 10\nedge_hz = 2\nword = \"hamming\"\nintegers = [0, 5]\nnumbers = 0.5\nnames = \"one\"\n"), "x");
+  const auto p = read_params<Params>(parse_toml("on = true\ncount = 10\nedge_hz = 2\nword = \"hamming\"\nintegers = "
+                                                "[0, 5]\nnumbers = 0.5\nnames = \"one\"\n"),
+                                     "x");
   EXPECT_TRUE(p.on);
   EXPECT_EQ(p.count, 10);
   EXPECT_EQ(p.edge_hz, 2.0);
@@ -68,9 +69,12 @@ TEST(Params, RefusesAnUnknownChoiceOrKeyWithASuggestion) {
   EXPECT_EQ(params_refusal("on = true\nedge_h = 1"),
             "a.toml: fir.edge_h (line 2): expected one of on, count, edge_hz, word, free, integers, numbers, names "
             "(did you mean 'edge_hz'?)");
-  EXPECT_EQ(message_of<ConfigError>([] { read_params<NoParams>(Value::object({{"a", 1}}), "cut"); }),
+  EXPECT_EQ(message_of<ConfigError>([] {
+              read_params<NoParams>(Value::object({{"a", 1}}), "cut");
+            }),
             "cut.a: expected no key here");
-  EXPECT_EQ(message_of<ConfigError>([] { read_params<NoParams>(Value(3), "cut"); }), "cut = 3: expected a table of keys");
+  EXPECT_EQ(message_of<ConfigError>([] { read_params<NoParams>(Value(3), "cut"); }),
+            "cut = 3: expected a table of keys");
 }
 
 TEST(Params, WritesWhatItReadsAndDescribesIt) {

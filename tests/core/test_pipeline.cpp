@@ -42,8 +42,9 @@ std::string with(const std::string& what, const std::string& by) {
 }
 
 TEST(Pipeline, ReadsAWholeFile) {
-  const auto p = parse(kGood + "[run]\nprecision = \"f64\"\nblock = 100\nseed = 5\n[output]\nreport = false\n"
-                               "[search]\ninner_folds = 3\nfir.low_hz = [1.0, 2.0]\ndecoder.alpha = [[1.0], [2.0]]\n");
+  const auto p = parse(kGood +
+                       "[run]\nprecision = \"f64\"\nblock = 100\nseed = 5\n[output]\nreport = false\n"
+                       "[search]\ninner_folds = 3\nfir.low_hz = [1.0, 2.0]\ndecoder.alpha = [[1.0], [2.0]]\n");
   ASSERT_EQ(p.stages.size(), 2u);
   EXPECT_EQ(p.stages[0].node.name, "fir");
   EXPECT_EQ(p.stages[0].node.params.at("low_hz"), Value(2.0));
@@ -86,17 +87,20 @@ TEST(Pipeline, UnknownStageKeyOrSection) {
             "a.toml: fir.low_h (line 6): expected a key of 'fir': pass, low_hz, high_hz, transition_hz, window, taps "
             "(did you mean 'low_hz'?)");
   EXPECT_THAT(refusal(with("low_hz = 2.0", "fromm = \"x\"")), HasSubstr("(did you mean 'from'?)"));
-  EXPECT_EQ(refusal(with("[[split]]", "[[splitt]]")),
-            "a.toml.splitt (line 11): expected one of title, description, input, stage, split, search, score, run, output "
-            "(did you mean 'split'?)");
+  EXPECT_EQ(
+      refusal(with("[[split]]", "[[splitt]]")),
+      "a.toml.splitt (line 11): expected one of title, description, input, stage, split, search, score, run, output "
+      "(did you mean 'split'?)");
   EXPECT_EQ(refusal(kGood + "[run]\nblok = 3\n"),
             "a.toml: run.blok (line 17): expected one of precision, block, seed (did you mean 'block'?)");
-  EXPECT_THAT(refusal(with("metrics = [\"r2\"]", "metric = [\"r2\"]")), StartsWith("a.toml: score.metric (line 15): expected one of"));
+  EXPECT_THAT(refusal(with("metrics = [\"r2\"]", "metric = [\"r2\"]")),
+              StartsWith("a.toml: score.metric (line 15): expected one of"));
   EXPECT_THAT(refusal(with("lag_s = 0.5", "lag = 0.5")), HasSubstr("a.toml: decoder.target.lag"));
 }
 
 TEST(Pipeline, MissingPieces) {
-  EXPECT_EQ(refusal("[[stage]]\nuse = \"fir\"\n"), "a.toml: input: expected an [input] section (data = \"NAME\", or files)");
+  EXPECT_EQ(refusal("[[stage]]\nuse = \"fir\"\n"),
+            "a.toml: input: expected an [input] section (data = \"NAME\", or files)");
   EXPECT_EQ(refusal("[input]\ndata = \"x\"\n"), "a.toml: stage: expected at least one [[stage]]");
   EXPECT_EQ(refusal(with("use = \"fir\"", "name = \"fir\"")),
             "a.toml:4: stage 1.use: expected the name of a stage (percept stages lists them)");
@@ -106,7 +110,8 @@ TEST(Pipeline, MissingPieces) {
             "a.toml: decoder.target.from: expected the stream or table column to be decoded");
   EXPECT_EQ(refusal(with("name = \"decoder\"", "name = \"decoder\"\nfit = \"first\"")),
             "a.toml: decoder.fit_s: expected how many seconds fit = \"first\" may use");
-  EXPECT_EQ(refusal(kGood + "[search]\ninner_folds = 2\n"), "a.toml: search: expected at least one NODE.key = [values]");
+  EXPECT_EQ(refusal(kGood + "[search]\ninner_folds = 2\n"),
+            "a.toml: search: expected at least one NODE.key = [values]");
 }
 
 TEST(Pipeline, WrongTypes) {
@@ -116,27 +121,34 @@ TEST(Pipeline, WrongTypes) {
   EXPECT_EQ(refusal("stage = [1]\n[input]\n"), "a.toml: stage: expected tables: write [[stage]]");
   EXPECT_EQ(refusal(with("use = \"fir\"", "use = 3")), "a.toml:4: stage 1.use = 3: expected a string");
   EXPECT_EQ(refusal(with("use = \"fir\"", "use = \"fir\"\nfrom = [1]")), "a.toml: fir.from = 1: expected a string");
-  EXPECT_EQ(refusal(with("use = \"fir\"", "use = \"fir\"\nfrom = []")), "a.toml: fir.from = []: expected at least one node or stream");
+  EXPECT_EQ(refusal(with("use = \"fir\"", "use = \"fir\"\nfrom = []")),
+            "a.toml: fir.from = []: expected at least one node or stream");
   EXPECT_EQ(refusal(with("lag_s = 0.5", "lag_s = \"x\"")), "a.toml: decoder.target.lag_s = \"x\": expected a number");
   EXPECT_EQ(refusal(with("target = { from = \"kinematics\", lag_s = 0.5 }", "target = 3")),
             "a.toml: decoder.target = 3: expected a table of keys");
-  EXPECT_EQ(refusal(kGood + "[run]\nblock = 0\n"), "a.toml: run.block (line 17) = 0 frames: expected a value in [1, 100000000] frames");
+  EXPECT_EQ(refusal(kGood + "[run]\nblock = 0\n"),
+            "a.toml: run.block (line 17) = 0 frames: expected a value in [1, 100000000] frames");
   EXPECT_EQ(refusal(kGood + "[run]\nprecision = \"f16\"\n"),
             "a.toml: run.precision (line 17) = \"f16\": expected one of f32, f64 (did you mean 'f32'?)");
-  EXPECT_EQ(refusal(kGood + "[search]\nfir.low_hz = 3\n"), "a.toml: search.fir.low_hz = 3: expected a list of values to try");
+  EXPECT_EQ(refusal(kGood + "[search]\nfir.low_hz = 3\n"),
+            "a.toml: search.fir.low_hz = 3: expected a list of values to try");
   EXPECT_EQ(refusal(kGood + "[search]\nfir = 3\n"), "a.toml: search.fir = 3: expected fir.KEY = [values]");
-  EXPECT_EQ(refusal(kGood + "[search]\ninner_folds = 1\n"), "a.toml: search.inner_folds = 1: expected an integer of at least 2");
+  EXPECT_EQ(refusal(kGood + "[search]\ninner_folds = 1\n"),
+            "a.toml: search.inner_folds = 1: expected an integer of at least 2");
 }
 
 TEST(Pipeline, ValuesThatAreNone) {
   const std::string decoder = "name = \"decoder\"";
-  EXPECT_EQ(refusal(with(decoder, decoder + "\nfit = \"all\"")), "a.toml: decoder.fit = \"all\": expected train, self or first");
+  EXPECT_EQ(refusal(with(decoder, decoder + "\nfit = \"all\"")),
+            "a.toml: decoder.fit = \"all\": expected train, self or first");
   EXPECT_EQ(refusal(with(decoder, decoder + "\nfit = \"first\"\nfit_s = 0")),
             "a.toml: decoder.fit_s = 0: expected a time above zero [s]");
   EXPECT_EQ(refusal(with(decoder, decoder + "\nqueue = \"x\"")),
             "a.toml: decoder.queue = \"x\": expected block, drop_oldest or newest");
-  EXPECT_EQ(refusal(with(decoder, decoder + "\nalign = \"x\"")), "a.toml: decoder.align = \"x\": expected exact or nearest");
-  EXPECT_EQ(refusal(with(decoder, "name = \"a.b\"")), "a.toml:7: stage 2.name = \"a.b\": expected a name without a dot");
+  EXPECT_EQ(refusal(with(decoder, decoder + "\nalign = \"x\"")),
+            "a.toml: decoder.align = \"x\": expected exact or nearest");
+  EXPECT_EQ(refusal(with(decoder, "name = \"a.b\"")),
+            "a.toml:7: stage 2.name = \"a.b\": expected a name without a dot");
   EXPECT_EQ(refusal(with("use = \"fir\"", "use = \"fir\"\nmodel = \"m\"")),
             "a.toml: fir: expected no fit, model or target: 'fir' learns nothing");
   EXPECT_EQ(refusal(with("metrics = [\"r2\"]", "confounds = [\"tim\"]")),
@@ -150,12 +162,13 @@ TEST(Pipeline, TwoOfOneName) {
   EXPECT_EQ(refusal(with("name = \"decoder\"", "name = \"fir\"")),
             "a.toml: fir: expected a name of its own: two stages are called 'fir' (name = \"...\")");
   EXPECT_EQ(refusal(kGood + "[[split]]\ntrain_rows = [0, 1]\n"), "a.toml: split official: expected a name of its own");
-  EXPECT_EQ(refusal(kGood + "[[score]]\nmetrics = [\"r\"]\n"), "a.toml: score: expected a name of its own (name = \"...\")");
+  EXPECT_EQ(refusal(kGood + "[[score]]\nmetrics = [\"r\"]\n"),
+            "a.toml: score: expected a name of its own (name = \"...\")");
 }
 
 TEST(Pipeline, SetChangesNodesAndSections) {
-  const auto p = parse(kGood, {"fir.low_hz=0.5", "run.seed=9", "official.test_rows=[10, 12]", "decoder.target.lag_s=0.25",
-                               "input.data=other", "output.report=false"});
+  const auto p = parse(kGood, {"fir.low_hz=0.5", "run.seed=9", "official.test_rows=[10, 12]",
+                               "decoder.target.lag_s=0.25", "input.data=other", "output.report=false"});
   EXPECT_EQ(p.stages[0].node.params.at("low_hz"), Value(0.5));
   EXPECT_EQ(p.stages[1].target->lag_s, 0.25);
   EXPECT_EQ(p.seed, 9u);

@@ -47,9 +47,11 @@ void expect_same_bits(Index frames, std::initializer_list<Index> blocks) {
     for (auto [threads, tokens] : {std::pair{1, 1}, {2, 2}, {2, 3}, {2, 8}}) {
       const auto result = run(r, options(block, threads, tokens));
       for (std::size_t i = 0; i < serial.size(); ++i) {
-        EXPECT_EQ(different(serial[i], result.caught[i]), "") << block << " " << threads << " " << tokens << " " << kGroundEdges[i];
+        EXPECT_EQ(different(serial[i], result.caught[i]), "")
+            << block << " " << threads << " " << tokens << " " << kGroundEdges[i];
         EXPECT_EQ(serial[i].events, result.caught[i].events) << block << " " << threads << " " << kGroundEdges[i];
-        StreamFormat expected = graph.format(graph.index_of(kGroundEdges[i])), given = result.formats.at(kGroundEdges[i]);
+        StreamFormat expected = graph.format(graph.index_of(kGroundEdges[i])),
+                     given = result.formats.at(kGroundEdges[i]);
         expected.max_frames = given.max_frames;
         EXPECT_EQ(expected, given);
       }
@@ -122,7 +124,9 @@ TEST(Runner, WhatASinkThrowsComesOut) {
       ++calls;
       if (b.first_frame > 1000) throw std::runtime_error("the disk is full");
     };
-    EXPECT_EQ(message_of<std::runtime_error>([&] { run_offline(registry(), r, ground_nodes(), options(100, threads), {{"joined", sink}}); }),
+    EXPECT_EQ(message_of<std::runtime_error>([&] {
+                run_offline(registry(), r, ground_nodes(), options(100, threads), {{"joined", sink}});
+              }),
               "the disk is full");
     EXPECT_LT(calls, 20);  // and no sink is called after it
   }
@@ -139,7 +143,9 @@ TEST(Runner, AnErrorOfTheSourceComesOut) {
   r.streams[0].samples = std::make_shared<Broken>();
   for (int threads : {1, 2}) {
     Caught c;
-    EXPECT_EQ(message_of<DataError>([&] { run_offline(registry(), r, ground_nodes(), options(100, threads), {{"slow", c.sink()}}); }),
+    EXPECT_EQ(message_of<DataError>([&] {
+                run_offline(registry(), r, ground_nodes(), options(100, threads), {{"slow", c.sink()}});
+              }),
               "x.bin: frames: expected readable data, found a hole");
   }
 }
@@ -151,7 +157,9 @@ TEST(Runner, RunsOnlyWhatIsWantedAndNamesWhatIsNotThere) {
   Caught c;
   run_offline(registry(), r, nodes, {}, {{"fast", c.sink()}});
   EXPECT_EQ(c.next, 300);
-  EXPECT_THAT(message_of<ConfigError>([&] { run_offline(registry(), r, nodes, {}, {{"none", c.sink()}}); }),
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                run_offline(registry(), r, nodes, {}, {{"none", c.sink()}});
+              }),
               HasSubstr("none: expected a node or stream to take frames from"));
   EXPECT_EQ(input_names(r, nodes), std::vector<std::string>{"x"});
   EXPECT_EQ(edge_format(registry(), r, nodes, {}, "slower").rate_hz, 50);
@@ -178,7 +186,8 @@ TEST(Runner, DroppedItemsAreCountedAndProgressEndsAtOne) {
     last = f;
   };
   Caught c;
-  run_offline(registry(), r, {node("j", "transform", {"a", "b"}, Value::object({{"function", "abs"}}))}, o, {{"j", c.sink()}});
+  run_offline(registry(), r, {node("j", "transform", {"a", "b"}, Value::object({{"function", "abs"}}))}, o,
+              {{"j", c.sink()}});
   EXPECT_EQ(last, 1.0);
   ASSERT_EQ(c.keys.size(), 34u);  // 0, 6, ..., 198
   EXPECT_EQ(c.keys.back(), 198);

@@ -54,7 +54,8 @@ TEST(Value, FallsBackOnlyWhenTheKeyIsMissing) {
 }
 
 TEST(Toml, KeepsTheOrderAndTheLinesOfTheFile) {
-  const Value v = parse_toml("zeta = 1\n\n[input]\ndata = \"x\"\nalpha = 2\n[[stage]]\nuse = \"fir\"\n[[stage]]\nuse = \"lag\"\n");
+  const Value v =
+      parse_toml("zeta = 1\n\n[input]\ndata = \"x\"\nalpha = 2\n[[stage]]\nuse = \"fir\"\n[[stage]]\nuse = \"lag\"\n");
   EXPECT_THAT(keys_of(v), ElementsAre("zeta", "input", "stage"));
   EXPECT_THAT(keys_of(v.at("input")), ElementsAre("data", "alpha"));
   EXPECT_EQ(v.at("zeta").line, 1);
@@ -67,8 +68,9 @@ TEST(Toml, SaysFileLineAndColumnOfWhatIsNoToml) {
   EXPECT_THAT(message, StartsWith("x.toml:2: column "));
   EXPECT_THAT(message, HasSubstr("expected TOML, found "));
   EXPECT_EQ(message.find('\n'), std::string::npos);
-  EXPECT_EQ(message_of<DataError>([] { parse_toml("a = 1\nd = 2020-01-01\n", "x.toml"); }),
-            "x.toml:2: expected a boolean, number, string, array or table, found a date or time (write it as a string)");
+  EXPECT_EQ(
+      message_of<DataError>([] { parse_toml("a = 1\nd = 2020-01-01\n", "x.toml"); }),
+      "x.toml:2: expected a boolean, number, string, array or table, found a date or time (write it as a string)");
   EXPECT_THAT(message_of<DataError>([] { parse_toml("a = 1\na = 2\n", "x.toml"); }), StartsWith("x.toml:2: "));
 }
 
@@ -76,7 +78,8 @@ TEST(Toml, AFileThatIsNotThereIsNamed) {
   EXPECT_EQ(message_of<DataError>([] { read_toml("/nowhere/x.toml"); }),
             "/nowhere/x.toml: expected a readable file, found No such file or directory");
   const auto folder = temporary_folder();
-  EXPECT_EQ(message_of<DataError>([&] { read_toml(folder); }), folder.string() + ": expected a file, found a directory");
+  EXPECT_EQ(message_of<DataError>([&] { read_toml(folder); }),
+            folder.string() + ": expected a file, found a directory");
 }
 
 TEST(Toml, OneValueOfTheCommandLine) {
@@ -127,7 +130,9 @@ TEST(Json, SaysTheByteOfWhatIsNoJson) {
 }
 
 TEST(Json, TextThatIsNotUtf8IsShownNotThrownOn) {
-  EXPECT_THAT(to_json(Value("a\xff" "b")), HasSubstr("\xEF\xBF\xBD"));
+  EXPECT_THAT(to_json(Value("a\xff"
+                            "b")),
+              HasSubstr("\xEF\xBF\xBD"));
 }
 
 TEST(Errors, DidYouMeanNamesOnlyWhatIsNear) {

@@ -18,8 +18,8 @@
 namespace percept::data {
 namespace {
 namespace fs = std::filesystem;
-using ::testing::HasSubstr;
 using testing::Environment;
+using ::testing::HasSubstr;
 
 /// Answers on 127.0.0.1, one connection at a time, what the path asks for.
 class Server {

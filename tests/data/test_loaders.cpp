@@ -16,10 +16,10 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::Contains;
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::StartsWith;
 using testing::Environment;
+using ::testing::HasSubstr;
 using testing::read_reference;
+using ::testing::StartsWith;
 
 Eigen::MatrixXd matrix(const Recording& r, const char* name) { return r.stream(name, "test").matrix(); }
 
@@ -118,8 +118,9 @@ TEST(Loaders, HcWmaze) {
   for (Index i = 0; i < 24; ++i)  // the table's own count, made by the source
     EXPECT_EQ(counts.row(i).sum(), units.find("nspikes")->numbers[static_cast<std::size_t>(i)]);
   EXPECT_EQ(r.streams[0].format.row_names().back(), "unit_24");
-  EXPECT_EQ(counts(23, 644), ((spikes.col(0).array() == 24) && (spikes.col(1).array() >= 64.4) &&
-                              (spikes.col(1).array() < 64.5)).count());
+  EXPECT_EQ(
+      counts(23, 644),
+      ((spikes.col(0).array() == 24) && (spikes.col(1).array() >= 64.4) && (spikes.col(1).array() < 64.5)).count());
   // a bin of one second is ten of a tenth
   const Recording coarse = load_data_set("hc_wmaze", Value::object({{"bin_s", 1.0}}));
   const Eigen::MatrixXd seconds = matrix(coarse, "activity");

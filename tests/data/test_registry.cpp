@@ -10,9 +10,9 @@
 namespace percept::data {
 namespace {
 using ::testing::ElementsAre;
+using testing::Environment;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-using testing::Environment;
 
 std::string registry_error(const std::string& text) {
   const auto file = testing::temporary_folder() / "registry.toml";
@@ -91,8 +91,9 @@ TEST(DataRegistry, UnknownNamesGetASuggestion) {
     data_set("flint_run2");
     FAIL();
   } catch (const ConfigError& e) {
-    EXPECT_STREQ(e.what(), "data set = flint_run2: expected one of flint_run1, contdata95, dad_chewie, hc_wmaze (did "
-                           "you mean 'flint_run1'?)");
+    EXPECT_STREQ(e.what(),
+                 "data set = flint_run2: expected one of flint_run1, contdata95, dad_chewie, hc_wmaze (did "
+                 "you mean 'flint_run1'?)");
   }
   try {
     data_set("flint_run1").file("y.csv");

@@ -225,7 +225,7 @@ TEST(ReachSimulator, BaselinesDriftSlowly) {
   const ReachSimulator sim(p);
   std::vector<double> start(1000), soon(1000), later(1000), change_soon, change_later;
   sim.rates(0, 0, 0, start);
-  sim.rates(20, 0, 0, soon);         // a second
+  sim.rates(20, 0, 0, soon);  // a second
   sim.rates(20 * 1000, 0, 0, later);
   for (std::size_t i = 0; i < 1000; ++i) {
     const double base = sim.units()[i].baseline_hz;

@@ -74,8 +74,10 @@ TEST(DenseNetwork, IsTheFormulaWrittenOut) {
       const VectorXd u = (x.col(t) - m.vector("x_mean")).cwiseQuotient(m.vector("x_sd"));
       const MatrixXd h = bend(m.matrix("weights.0") * u + m.vector("bias.0"));
       const MatrixXd g = bend(m.matrix("weights.1") * h + m.vector("bias.1"));
-      const VectorXd y = (m.matrix("weights.2") * g + m.vector("bias.2")).cwiseProduct(m.vector("y_sd")) + m.vector("y_mean");
-      for (Index k = 0; k < 2; ++k) EXPECT_NEAR(out.frame(t)[k], y(k), 1e-12 * (1 + std::abs(y(k)))) << activation << " " << t;
+      const VectorXd y =
+          (m.matrix("weights.2") * g + m.vector("bias.2")).cwiseProduct(m.vector("y_sd")) + m.vector("y_mean");
+      for (Index k = 0; k < 2; ++k)
+        EXPECT_NEAR(out.frame(t)[k], y(k), 1e-12 * (1 + std::abs(y(k)))) << activation << " " << t;
       EXPECT_EQ((std::vector<double>(out.frame(t) + 2, out.frame(t) + 6)), (std::vector<double>{2, 0.5, 0.5, 1}));
     }
   }
@@ -175,7 +177,8 @@ TEST(DenseNetwork, BrokenModelsAreRefused) {
 #if !PERCEPT_WITH_TORCH
 TEST(DenseNetwork, WithoutLibTorchOnlyFittingIsRefused) {
   Context context;
-  const MemoryData data(time_format(3, 100.0), time_format(2, 100.0), {normals(3, 50, "x"), normals(2, 50, "y"), {}, {}, {}});
+  const MemoryData data(time_format(3, 100.0), time_format(2, 100.0),
+                        {normals(3, 50, "x"), normals(2, 50, "y"), {}, {}, {}});
   try {
     info().make_fitter(Value::table(), "net")->fit(data, context);
     FAIL() << "should be refused";

@@ -41,12 +41,14 @@ std::string loaded_libraries() {
 TEST(Module, NothingLoadsLibTorchBeforeItIsNeeded) {
   EXPECT_FALSE(decoders_stages().empty());
   EXPECT_FALSE(torch_is_loaded());
-  EXPECT_THAT(loaded_libraries(), AllOf(HasSubstr("libpercept_core"), Not(HasSubstr("libtorch")), Not(HasSubstr("libc10"))));
+  EXPECT_THAT(loaded_libraries(),
+              AllOf(HasSubstr("libpercept_core"), Not(HasSubstr("libtorch")), Not(HasSubstr("libc10"))));
 }
 
 TEST(Module, MissingOneSaysWhereItWasLookedFor) {
   const fs::path a = testing::temporary_folder(), b = testing::temporary_folder();
-  EXPECT_THAT(message({a, b}), AllOf(HasSubstr("libpercept_nn.so was not found"), HasSubstr(a.string() + ", " + b.string())));
+  EXPECT_THAT(message({a, b}),
+              AllOf(HasSubstr("libpercept_nn.so was not found"), HasSubstr(a.string() + ", " + b.string())));
 #if !PERCEPT_WITH_TORCH
   EXPECT_THAT(message({a}), HasSubstr("percept was built without LibTorch"));
 #endif
@@ -58,7 +60,8 @@ TEST(Module, AnotherBuildOrAnotherFileIsRefused) {
   EXPECT_THAT(message({fake("no_symbol")}), HasSubstr("is not a module of percept"));
   const fs::path folder = testing::temporary_folder();
   std::ofstream(folder / "libpercept_nn.so") << "not a library";
-  EXPECT_THAT(message({folder}), AllOf(HasSubstr((folder / "libpercept_nn.so").string()), HasSubstr("cannot be opened")));
+  EXPECT_THAT(message({folder}),
+              AllOf(HasSubstr((folder / "libpercept_nn.so").string()), HasSubstr("cannot be opened")));
 }
 
 TEST(Module, IsTakenFromTheFirstFolderThatHasItAndGivenTheThreads) {

@@ -53,7 +53,11 @@ MatrixXd apply(const std::string& stage, const Model& m, const MatrixXd& x) {
   return testing::run_stage(*info(stage).make(Value::table(), &m, stage), {.format = kIn, .frames = x}).matrix();
 }
 Value small(std::int64_t seed = 0) {
-  return Value::object({{"layers", std::vector<std::int64_t>{16}}, {"epochs", 5}, {"dropout", 0.2}, {"input_noise", 0.1}, {"seed", seed}});
+  return Value::object({{"layers", std::vector<std::int64_t>{16}},
+                        {"epochs", 5},
+                        {"dropout", 0.2},
+                        {"input_noise", 0.1},
+                        {"seed", seed}});
 }
 
 // this test comes first: the module is opened by the first fit
@@ -102,7 +106,8 @@ TEST(Torch, TheSameSeedGivesTheSameBits) {
 
 // the stage works without LibTorch, so it must give what LibTorch gives
 TEST(Torch, TheStageGivesWhatLibTorchGives) {
-  const Eigen::MatrixXf x = MatrixXd((bent(400, 1).x.array() - 5) / 2).cast<float>(), y = MatrixXd(bent(400, 1).x.topRows(2)).cast<float>();
+  const Eigen::MatrixXf x = MatrixXd((bent(400, 1).x.array() - 5) / 2).cast<float>(),
+                        y = MatrixXd(bent(400, 1).x.topRows(2)).cast<float>();
   for (const char* activation : {"tanh", "relu", "gelu"}) {
     NetworkTask task;
     task.inputs = 4;
@@ -144,7 +149,8 @@ TEST(Torch, StopsEarlyAndKeepsTheBestEpoch) {
   std::vector<double> fractions;
   Context context;
   context.progress = [&](double fraction, std::string_view) { fractions.push_back(fraction); };
-  const Model m = fit("dense_network", noise, Value::object({{"epochs", 400}, {"patience", 4}, {"learning_rate", 0.01}}), context);
+  const Model m =
+      fit("dense_network", noise, Value::object({{"epochs", 400}, {"patience", 4}, {"learning_rate", 0.01}}), context);
   const auto epochs = m.meta.get("epochs", 0), best = m.meta.get("best_epoch", 0);
   EXPECT_EQ(epochs, best + 4);
   EXPECT_LT(epochs, 400);
@@ -158,7 +164,8 @@ TEST(Torch, StopsEarlyAndKeepsTheBestEpoch) {
 }
 
 TEST(Torch, WithoutValidationEveryEpochIsDone) {
-  const Model m = fit("dense_network", bent(200, 1), Value::object({{"validation", 0.0}, {"covariance", "none"}, {"epochs", 7}, {"patience", 1}}));
+  const Model m = fit("dense_network", bent(200, 1),
+                      Value::object({{"validation", 0.0}, {"covariance", "none"}, {"epochs", 7}, {"patience", 1}}));
   EXPECT_EQ(m.meta.get("epochs", 0), 7);
   EXPECT_EQ(m.meta.get("best_epoch", 0), 7);
   EXPECT_EQ(apply("dense_network", m, bent(10, 3).x).rows(), 2);
@@ -185,7 +192,8 @@ TEST(Torch, ALossThatIsNotFiniteStopsWithItsPlace) {
   };
   EXPECT_EQ(message(), "");
   x(2, 17) = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_THAT(message(), AllOf(HasSubstr("file.toml:3: net: the loss is NaN at epoch 1, step "), HasSubstr(" of 10: expected a finite one")));
+  EXPECT_THAT(message(), AllOf(HasSubstr("file.toml:3: net: the loss is NaN at epoch 1, step "),
+                               HasSubstr(" of 10: expected a finite one")));
   x(2, 17) = 0;
   y(1, 5) = std::numeric_limits<float>::infinity();
   EXPECT_THAT(message(), HasSubstr("the loss is infinite at epoch 1"));
@@ -218,11 +226,16 @@ TEST(Torch, RefusesWhatCannotBeFitted) {
     }
     return "";
   };
-  EXPECT_THAT(message(bent(3, 1), small()), HasSubstr("net: training frames: expected at least 5, 3 of them for validation, found 3"));
-  EXPECT_THAT(message(bent(100, 1), Value::object({{"validation", 0.0}})), HasSubstr("net.validation = 0: expected a share above 0"));
+  EXPECT_THAT(message(bent(3, 1), small()),
+              HasSubstr("net: training frames: expected at least 5, 3 of them for validation, found 3"));
+  EXPECT_THAT(message(bent(100, 1), Value::object({{"validation", 0.0}})),
+              HasSubstr("net.validation = 0: expected a share above 0"));
   TrainingMatrix flat = bent(100, 1);
   flat.y.row(1).setConstant(2.5);
-  EXPECT_THAT(message(flat, small()), HasSubstr("net: target 'velocity[1]': expected values that vary over the training frames, found the constant 2.5"));
+  EXPECT_THAT(
+      message(flat, small()),
+      HasSubstr(
+          "net: target 'velocity[1]': expected values that vary over the training frames, found the constant 2.5"));
   TrainingMatrix still = bent(100, 1);
   still.x.row(2).setConstant(1e6);
   EXPECT_EQ(message(still, small()), "");

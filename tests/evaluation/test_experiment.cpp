@@ -81,15 +81,21 @@ const Registry& registry() {
     count.name = "count";
     count.folder = "tests";
     count.doc = "Frames since the start.";
-    count.make = [](const Value&, const Model*, const std::string&) -> std::unique_ptr<Stage> { return std::make_unique<Count>(); };
+    count.make = [](const Value&, const Model*, const std::string&) -> std::unique_ptr<Stage> {
+      return std::make_unique<Count>();
+    };
     count.samples = [] { return std::vector<Sample>(1); };
     r.add(count);
     StageInfo spy = count;
     spy.name = "spy";
     spy.doc = "Its training data by heart.";
     spy.trained = spy.needs_target = true;
-    spy.make = [](const Value&, const Model*, const std::string&) -> std::unique_ptr<Stage> { return std::make_unique<Spy>(); };
-    spy.make_fitter = [](const Value&, const std::string&) -> std::unique_ptr<Fitter> { return std::make_unique<SpyFitter>(); };
+    spy.make = [](const Value&, const Model*, const std::string&) -> std::unique_ptr<Stage> {
+      return std::make_unique<Spy>();
+    };
+    spy.make_fitter = [](const Value&, const std::string&) -> std::unique_ptr<Fitter> {
+      return std::make_unique<SpyFitter>();
+    };
     r.add(spy);
     return r;
   }();
@@ -110,7 +116,8 @@ Recording generated(Index frames = 400, Index delay = 0, std::uint64_t seed = 1)
     z.col(k) = now;
     const Eigen::Vector2d seen = k >= delay ? Eigen::Vector2d(z.col(k - delay)) : Eigen::Vector2d::Zero();
     for (Index c = 0; c < 4; ++c)
-      x(c, k) = 3 + static_cast<double>(c + 1) * seen(0) - 2 * static_cast<double>(c % 2) * seen(1) + 0.5 * random.normal(k, 10 + static_cast<std::uint64_t>(c));
+      x(c, k) = 3 + static_cast<double>(c + 1) * seen(0) - 2 * static_cast<double>(c % 2) * seen(1) +
+                0.5 * random.normal(k, 10 + static_cast<std::uint64_t>(c));
   }
   Recording r;
   r.name = "generated";
@@ -134,7 +141,9 @@ Recording with_garbage(const Recording& recording, const std::vector<RowRange>& 
 }
 
 Pipeline pipeline(const std::string& text) {
-  return parse_pipeline(parse_toml("[input]\ndata = \"generated\"\n" + text + "\n[run]\nprecision = \"f64\"\nseed = 3\n"), "test.toml", registry());
+  return parse_pipeline(
+      parse_toml("[input]\ndata = \"generated\"\n" + text + "\n[run]\nprecision = \"f64\"\nseed = 3\n"), "test.toml",
+      registry());
 }
 
 constexpr const char* kSpy = "[[stage]]\nuse = \"spy\"\ntarget = \"kinematics\"\n";
@@ -172,7 +181,8 @@ RunOutcome run(const Pipeline& p, const Recording& r, const fs::path& output, in
 std::map<std::string, std::string> digests(const fs::path& folder) {
   std::map<std::string, std::string> all;
   for (auto& f : fs::recursive_directory_iterator(folder))
-    if (f.is_regular_file() && f.path().filename() != "run.json") all[fs::relative(f.path(), folder).string()] = sha256_file(f.path());
+    if (f.is_regular_file() && f.path().filename() != "run.json")
+      all[fs::relative(f.path(), folder).string()] = sha256_file(f.path());
   return all;
 }
 
@@ -194,7 +204,8 @@ TEST(FlintKalman, ScoresAndPosteriorsAreThoseOfTheReference) {
   const Recording predictions = io::open_store(folder / "predictions.percept");
   const Eigen::MatrixXd wanted = testing::read_reference(reference, 1).transpose();
   ASSERT_EQ(wanted.cols(), 1000);
-  const Eigen::MatrixXd mean = predictions.find("decoded")->matrix(), covariance = predictions.find("covariance")->matrix();
+  const Eigen::MatrixXd mean = predictions.find("decoded")->matrix(),
+                        covariance = predictions.find("covariance")->matrix();
   EXPECT_TRUE(mean.leftCols(5000).array().isNaN().all());
   EXPECT_LT((mean.middleCols(5000, 1000) - wanted.topRows(2)).cwiseAbs().maxCoeff(), 1e-6);
   const std::vector<Index> rows{2, 3, 3, 4};
@@ -237,7 +248,8 @@ int clean_folds(const Pipeline& p, const Recording& recording, const Engine& eng
     const Fitted a = engine(experiment, fold), b = engine(garbage, fold);
     EXPECT_FALSE(a.models.empty());
     bool same = a.models.size() == b.models.size();
-    for (std::size_t m = 0; same && m < a.models.size(); ++m) same = model_difference(*a.models[m].model, *b.models[m].model).empty();
+    for (std::size_t m = 0; same && m < a.models.size(); ++m)
+      same = model_difference(*a.models[m].model, *b.models[m].model).empty();
     clean += same;
   }
   return clean;
@@ -252,10 +264,14 @@ struct LeakCase {
 void PrintTo(const LeakCase& c, std::ostream* os) { *os << c.name; }
 const LeakCase kLeakCases[] = {
     {"Kalman", "[[stage]]\nuse = \"kalman\"\ntarget = \"kinematics\"\n"},
-    {"LagRidge", "[[stage]]\nuse = \"lag\"\nlags = 3\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\nalpha = [0.1, 1.0, 10.0]\n"},
+    {"LagRidge",
+     "[[stage]]\nuse = \"lag\"\nlags = 3\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\nalpha = [0.1, 1.0, "
+     "10.0]\n"},
     {"ScaledChain",
-     "[[stage]]\nuse = \"zscore\"\n[[stage]]\nuse = \"pca\"\ncomponents = 3\n[[stage]]\nuse = \"running_zscore\"\ntime_constant_s = 5.0\n"
-     "[[stage]]\nuse = \"lag\"\nlags = 3\n[[stage]]\nname = \"map\"\nuse = \"ridge\"\ntarget = \"kinematics\"\ncovariance = \"holdout\"\n"
+     "[[stage]]\nuse = \"zscore\"\n[[stage]]\nuse = \"pca\"\ncomponents = 3\n[[stage]]\nuse = "
+     "\"running_zscore\"\ntime_constant_s = 5.0\n"
+     "[[stage]]\nuse = \"lag\"\nlags = 3\n[[stage]]\nname = \"map\"\nuse = \"ridge\"\ntarget = "
+     "\"kinematics\"\ncovariance = \"holdout\"\n"
      "[[stage]]\nuse = \"dkf\"\ntarget = \"kinematics\"\n"},
     {"LaterTarget", "[[stage]]\nuse = \"ridge\"\ntarget = { from = \"kinematics\", lag_s = 0.7 }\n"},
     {"EarlierTarget", "[[stage]]\nuse = \"spy\"\ntarget = { from = \"kinematics\", lag_s = -0.7 }\n"},
@@ -268,14 +284,16 @@ TEST_P(LeakLaw, HonestEngineEightOfEightLeakyEngineNone) {
   EXPECT_EQ(clean_folds(p, recording, honest), 8);
   EXPECT_EQ(clean_folds(p, recording, leaky), 0);
 }
-INSTANTIATE_TEST_SUITE_P(Pipelines, LeakLaw, ::testing::ValuesIn(kLeakCases), [](auto& i) { return std::string(i.param.name); });
+INSTANTIATE_TEST_SUITE_P(Pipelines, LeakLaw, ::testing::ValuesIn(kLeakCases),
+                         [](auto& i) { return std::string(i.param.name); });
 
 TEST(LeakLaw, StagesThatLookBackNeedTheGap) {
   // only the last fold has no training row after its test rows
   EXPECT_EQ(clean_folds(pipeline(kLeakCases[1].stages + std::string(kEight)), generated(), without_gap), 1);
   const auto p = pipeline(kLeakCases[1].stages + std::string("[[split]]\nuse = \"kfold\"\nfolds = 8\ngap_rows = 2\n"));
   const Experiment e(registry(), p, generated(), {});
-  EXPECT_THAT(message_of([&] { make_folds(p.splits[0], e.split_context()); }), AllOf(HasSubstr("test.toml: split official.gap_rows"), HasSubstr("at least 3 frames"), HasSubstr("lag")));
+  EXPECT_THAT(message_of([&] { make_folds(p.splits[0], e.split_context()); }),
+              AllOf(HasSubstr("test.toml: split official.gap_rows"), HasSubstr("at least 3 frames"), HasSubstr("lag")));
 }
 
 TEST(LeakLaw, TargetWithAFasterClockStopsAtTheBorder) {
@@ -284,7 +302,8 @@ TEST(LeakLaw, TargetWithAFasterClockStopsAtTheBorder) {
   for (Index k = 0; k < 200; ++k) fast(0, k) = static_cast<double>(k);
   r.streams.push_back(memory_stream("fast", fast, 2 * kRate, 0.05));
   // frame k of the lead and frame 2 k of the target stand for one time; the later half bin is the border
-  const Experiment e(registry(), pipeline("[[stage]]\nuse = \"spy\"\ntarget = { from = \"fast\", lag_s = 0.05 }\n"), r, {});
+  const Experiment e(registry(), pipeline("[[stage]]\nuse = \"spy\"\ntarget = { from = \"fast\", lag_s = 0.05 }\n"), r,
+                     {});
   const Eigen::MatrixXd y = e.fit({{0, 49}}).model("spy")->matrix("y");
   EXPECT_EQ(y(0, 48), 97);
   EXPECT_TRUE(std::isnan(y(0, 49))) << y(0, 49);
@@ -311,11 +330,14 @@ TEST(Experiment, TrainingFramesAreThoseOfTheRangesWithTheirTargets) {
 TEST(Experiment, LagMovesTheTargetAndNeverOutOfTheRange) {
   const auto r = generated();
   const Eigen::MatrixXd z = r.streams[1].matrix();
-  const Experiment later(registry(), pipeline("[[stage]]\nuse = \"spy\"\ntarget = { from = \"kinematics\", lag_s = 0.3 }\n"), r, {});
+  const Experiment later(
+      registry(), pipeline("[[stage]]\nuse = \"spy\"\ntarget = { from = \"kinematics\", lag_s = 0.3 }\n"), r, {});
   Eigen::MatrixXd y = later.fit({{100, 149}}).model("spy")->matrix("y");
   EXPECT_EQ(y.leftCols(47), z.middleCols(103, 47));
   EXPECT_TRUE(y.rightCols(3).array().isNaN().all());
-  const Experiment earlier(registry(), pipeline("[[stage]]\nuse = \"spy\"\ntarget = { from = \"kinematics.kinematics\", lag_s = -0.3 }\n"), r, {});
+  const Experiment earlier(
+      registry(), pipeline("[[stage]]\nuse = \"spy\"\ntarget = { from = \"kinematics.kinematics\", lag_s = -0.3 }\n"),
+      r, {});
   y = earlier.fit({{100, 149}}).model("spy")->matrix("y");
   EXPECT_EQ(y.rightCols(47), z.middleCols(100, 47));
   EXPECT_TRUE(y.leftCols(3).array().isNaN().all());
@@ -358,7 +380,8 @@ TEST(Experiment, StateBelowALearnedStageStartsAnewInEachTrainingRange) {
 TEST(Experiment, FilteredRangesDoNotDependOnEachOther) {
   const Experiment e(registry(), pipeline(kLeakCases[0].stages), generated(), {});
   const auto fitted = e.fit({{0, 199}});
-  const auto both = e.apply(fitted, "kalman", {{200, 249}, {300, 399}}), alone = e.apply(fitted, "kalman", {{300, 399}});
+  const auto both = e.apply(fitted, "kalman", {{200, 249}, {300, 399}}),
+             alone = e.apply(fitted, "kalman", {{300, 399}});
   EXPECT_EQ(both.frames.middleCols(300, 100), alone.frames.middleCols(300, 100));
 }
 
@@ -402,7 +425,8 @@ TEST(Experiment, ModelFolderIsTakenAsItIs) {
   const auto folder = temporary_folder();
   const auto r = generated();
   const std::string stages = kLeakCases[0].stages;
-  RunRequest request{pipeline(stages + "[[split]]\ntrain_rows = [0, 199]\ntest_rows = [200, 399]\n"), r, {}, folder / "models"};
+  RunRequest request{
+      pipeline(stages + "[[split]]\ntrain_rows = [0, 199]\ntest_rows = [200, 399]\n"), r, {}, folder / "models"};
   const Value made = fit_pipeline(registry(), request);
   EXPECT_EQ(made.at("models").as_array().at(0).at("frames").as_integer(), 200);
   const auto saved = folder / "models/kalman";
@@ -419,9 +443,13 @@ TEST(Experiment, ModelFolderIsTakenAsItIs) {
   EXPECT_THAT(version, AllOf(HasSubstr(saved.string() + ": version: expected"), HasSubstr("of 'kalman', found 99")));
   other.meta["stage"] = "ridge";
   other.save(saved);
-  EXPECT_THAT(message_of<DataError>([&] { e.fit({{0, 99}}); }), HasSubstr(saved.string() + ": stage: expected a model of 'kalman', found ridge"));
   EXPECT_THAT(message_of<DataError>([&] {
-                const Experiment none(registry(), pipeline(stages + "model = \"" + (folder / "none").string() + "\"\n"), r, {});
+                e.fit({{0, 99}});
+              }),
+              HasSubstr(saved.string() + ": stage: expected a model of 'kalman', found ridge"));
+  EXPECT_THAT(message_of<DataError>([&] {
+                const Experiment none(registry(), pipeline(stages + "model = \"" + (folder / "none").string() + "\"\n"),
+                                      r, {});
                 none.fit({{0, 99}});
               }),
               AllOf(HasSubstr((folder / "none").string()), HasSubstr("found nothing")));
@@ -432,7 +460,8 @@ TEST(Experiment, ModelFolderIsTakenAsItIs) {
 TEST(Search, PicksTheRightCandidateFromTheTrainingRowsAlone) {
   // wanted: the velocity of 0.6 s ago; the channels show it 0.3 s after it happened, so it lies 3 frames back in them
   const std::string text =
-      "[[stage]]\nuse = \"lag\"\nlags = 1\n[[stage]]\nuse = \"ridge\"\ntarget = { from = \"kinematics\", lag_s = -0.6 }\nalpha = [1.0]\n"
+      "[[stage]]\nuse = \"lag\"\nlags = 1\n[[stage]]\nuse = \"ridge\"\ntarget = { from = \"kinematics\", lag_s = -0.6 "
+      "}\nalpha = [1.0]\n"
       "[search]\nlag.lags = [1, 2, 3]\nridge.alpha = [1.0, 1e9]\nmetric = \"r2\"\ninner_folds = 4\n";
   const auto p = pipeline(text);
   const auto r = generated(600, 3);
@@ -455,15 +484,18 @@ TEST(Search, PicksTheRightCandidateFromTheTrainingRowsAlone) {
   EXPECT_EQ(chosen->value, best);
   EXPECT_GT(chosen->value, 0.8);
 
-  const auto again = search(registry(), p, with_garbage(r, {{400, 599}}), train, options_of(1), std::make_shared<PrefixCache>());
+  const auto again =
+      search(registry(), p, with_garbage(r, {{400, 599}}), train, options_of(1), std::make_shared<PrefixCache>());
   EXPECT_EQ(again.to_value(), found.to_value());
 }
 
 TEST(Search, RunUsesWhatWasChosen) {
   const auto folder = temporary_folder();
   const std::string text =
-      "[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\nalpha = [1e9]\n[search]\nridge.alpha = [1e9, 1.0]\ninner_folds = 3\n"
-      "[[split]]\ntrain_rows = [0, 299]\ntest_rows = [300, 399]\n[[score]]\nmetrics = [\"nrmse\"]\nbootstrap = 0\npermutations = 0\nconfounds = []\n";
+      "[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\nalpha = [1e9]\n[search]\nridge.alpha = [1e9, "
+      "1.0]\ninner_folds = 3\n"
+      "[[split]]\ntrain_rows = [0, 299]\ntest_rows = [300, 399]\n[[score]]\nmetrics = [\"nrmse\"]\nbootstrap = "
+      "0\npermutations = 0\nconfounds = []\n";
   const auto outcome = run(pipeline(text), generated(), folder / "run");
   EXPECT_LT(outcome.result.at("scores").at("nrmse").as_number(), 0.5);
   const Value& rows = outcome.result.at("search").as_array().at(0).at("search").at("rows");
@@ -472,17 +504,26 @@ TEST(Search, RunUsesWhatWasChosen) {
 }
 
 TEST(Search, SaysWhyNoCandidateWorks) {
-  const auto p = pipeline("[[stage]]\nuse = \"pca\"\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[search]\npca.components = [40, 50]\n");
-  EXPECT_THAT(message_of([&] { search(registry(), p, generated(), {{0, 399}}, {}, std::make_shared<PrefixCache>()); }),
-              AllOf(HasSubstr("test.toml: search"), HasSubstr("at least one candidate that works"), HasSubstr("pca.components = 40"), HasSubstr("1 to 4")));
+  const auto p = pipeline(
+      "[[stage]]\nuse = \"pca\"\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[search]\npca.components = [40, "
+      "50]\n");
+  EXPECT_THAT(message_of([&] {
+                search(registry(), p, generated(), {{0, 399}}, {}, std::make_shared<PrefixCache>());
+              }),
+              AllOf(HasSubstr("test.toml: search"), HasSubstr("at least one candidate that works"),
+                    HasSubstr("pca.components = 40"), HasSubstr("1 to 4")));
   const auto unknown = pipeline("[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[search]\nridge.alhpa = [1.0]\n");
-  EXPECT_THAT(message_of([&] { search(registry(), unknown, generated(), {{0, 399}}, {}, std::make_shared<PrefixCache>()); }), HasSubstr("alhpa"));
+  EXPECT_THAT(message_of([&] {
+                search(registry(), unknown, generated(), {{0, 399}}, {}, std::make_shared<PrefixCache>());
+              }),
+              HasSubstr("alhpa"));
 }
 
 // --- whole runs -----------------------------------------------------------------------------------------------------
 
 const std::string kWhole =
-    "[[stage]]\nuse = \"zscore\"\n[[stage]]\nname = \"map\"\nuse = \"ridge\"\ntarget = \"kinematics\"\ncovariance = \"holdout\"\n"
+    "[[stage]]\nuse = \"zscore\"\n[[stage]]\nname = \"map\"\nuse = \"ridge\"\ntarget = \"kinematics\"\ncovariance = "
+    "\"holdout\"\n"
     "[[stage]]\nuse = \"dkf\"\ntarget = \"kinematics\"\n[[split]]\nuse = \"kfold\"\nfolds = 4\ngap_s = 0.5\n"
     "[[score]]\nmetrics = [\"nrmse\", \"r2\"]\nbootstrap = 100\npermutations = 50\nshuffles = 2\n";
 
@@ -493,7 +534,8 @@ TEST(Run, TwiceGivesTheSameBytes) {
   EXPECT_EQ(a.result, b.result);
   const auto files = digests(folder / "a");
   EXPECT_EQ(files, digests(folder / "b"));
-  for (const char* name : {"result.json", "provenance.json", "config.toml", "report.html", "predictions.percept", "models/official/fold_4/dkf/model.json"})
+  for (const char* name : {"result.json", "provenance.json", "config.toml", "report.html", "predictions.percept",
+                           "models/official/fold_4/dkf/model.json"})
     EXPECT_TRUE(files.contains(name)) << name;
   EXPECT_TRUE(fs::exists(folder / "a/run.json"));
 }
@@ -520,7 +562,8 @@ TEST(Run, ItemsHaveNoClock) {
     for (std::int64_t k = 0; k < 200; ++k) s.keys.push_back(10 + 3 * k);
   }
   const auto p = pipeline(
-      "[[stage]]\nuse = \"zscore\"\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[[split]]\nuse = \"kfold\"\nfolds = 4\n"
+      "[[stage]]\nuse = \"zscore\"\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[[split]]\nuse = "
+      "\"kfold\"\nfolds = 4\n"
       "[[score]]\nmetrics = [\"nrmse\"]\nbootstrap = 50\npermutations = 50\nshuffles = 2\n");
   EXPECT_EQ(clean_folds(p, r, honest), 4);
   EXPECT_EQ(clean_folds(p, r, leaky), 0);
@@ -538,7 +581,8 @@ TEST(Run, ItemsHaveNoClock) {
 TEST(Run, WithoutASplitTheRecordingStreamsThrough) {
   const auto folder = temporary_folder();
   const auto r = generated();
-  const auto outcome = run(pipeline("[[stage]]\nuse = \"zscore\"\nfit = \"self\"\n[[stage]]\nuse = \"count\"\n"), r, folder / "run");
+  const auto outcome =
+      run(pipeline("[[stage]]\nuse = \"zscore\"\nfit = \"self\"\n[[stage]]\nuse = \"count\"\n"), r, folder / "run");
   EXPECT_EQ(outcome.result.at("stored").at("frames").as_integer(), 400);
   EXPECT_EQ(io::open_store(folder / "run/output.percept").find("count")->matrix()(0, 399), 399);
   EXPECT_THAT(message_of([&] { run(pipeline(kLeakCases[0].stages), r, folder / "none"); }),
@@ -554,8 +598,10 @@ TEST(Run, BadInputLeavesTheOlderFolderAlone) {
   Eigen::MatrixXd x = r.streams[0].matrix();
   x.setZero();
   r.streams[0].samples = std::make_shared<MemorySource>(x);
-  const std::string kalman = kLeakCases[0].stages + std::string("[[split]]\ntrain_rows = [0, 299]\ntest_rows = [300, 399]\n[[score]]\n");
-  EXPECT_THAT(message_of<DataError>([&] { run(pipeline(kalman), r, folder / "run"); }), AllOf(HasSubstr("test.toml: kalman"), HasSubstr("a constant channel")));
+  const std::string kalman =
+      kLeakCases[0].stages + std::string("[[split]]\ntrain_rows = [0, 299]\ntest_rows = [300, 399]\n[[score]]\n");
+  EXPECT_THAT(message_of<DataError>([&] { run(pipeline(kalman), r, folder / "run"); }),
+              AllOf(HasSubstr("test.toml: kalman"), HasSubstr("a constant channel")));
   EXPECT_EQ(digests(folder / "run"), before);
   EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator{}), 1);
   EXPECT_THAT(message_of([&] { run(pipeline(kalman + "bootstrap = 5\n"), generated(), folder / "run"); }),
@@ -566,10 +612,14 @@ TEST(Experiment, RefusesAGraphThatCannotRun) {
   const auto r = generated();
   EXPECT_THAT(message_of([&] { Experiment(registry(), pipeline("[[stage]]\nuse = \"ridge\"\n"), r, {}); }),
               AllOf(HasSubstr("test.toml: ridge.target"), HasSubstr("the stream that 'ridge' learns to decode")));
-  EXPECT_THAT(message_of([&] { Experiment(registry(), pipeline("[[stage]]\nuse = \"count\"\nfrom = \"activty\"\n"), r, {}); }),
-              AllOf(HasSubstr("test.toml: count.from"), HasSubstr("did you mean 'activity'")));
+  EXPECT_THAT(
+      message_of([&] { Experiment(registry(), pipeline("[[stage]]\nuse = \"count\"\nfrom = \"activty\"\n"), r, {}); }),
+      AllOf(HasSubstr("test.toml: count.from"), HasSubstr("did you mean 'activity'")));
   EXPECT_THAT(message_of([&] {
-                Experiment(registry(), pipeline("[[stage]]\nname = \"a\"\nuse = \"count\"\nfrom = \"b\"\n[[stage]]\nname = \"b\"\nuse = \"count\"\nfrom = \"a\"\n"), r, {});
+                Experiment(registry(),
+                           pipeline("[[stage]]\nname = \"a\"\nuse = \"count\"\nfrom = \"b\"\n[[stage]]\nname = "
+                                    "\"b\"\nuse = \"count\"\nfrom = \"a\"\n"),
+                           r, {});
               }),
               HasSubstr("wait for each other: a, b"));
   EXPECT_THAT(message_of([&] {

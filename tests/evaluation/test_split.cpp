@@ -271,11 +271,10 @@ TEST(Split, ReportsWhatItIs) {
   const SplitSpec s = spec("rows", "train_rows = [0, 49]\ntest_rows = [50, 99]\ngap_rows = 5");
   const SplitContext c = clocked(100);
   const Value v = to_value(s, make_folds(s, c), c);
-  EXPECT_EQ(
-      to_json(v),
-      R"({"name":"official","use":"rows","parameters":{"train_rows":[0,49],"test_rows":[50,99],"gap_rows":5},)"
-      R"("frames":100,"rate_hz":10.0,"memory_frames":0,"folds":[{"name":"official","train":[[0,44]],)"
-      R"("test":[[50,99]],"train_frames":45,"test_frames":50}]})");
+  EXPECT_EQ(to_json(v),
+            R"({"name":"official","use":"rows","parameters":{"train_rows":[0,49],"test_rows":[50,99],"gap_rows":5},)"
+            R"("frames":100,"rate_hz":10.0,"memory_frames":0,"folds":[{"name":"official","train":[[0,44]],)"
+            R"("test":[[50,99]],"train_frames":45,"test_frames":50}]})");
   EXPECT_EQ(describe({{0, 3}, {7, 9}}), "0..3, 7..9");
 }
 

@@ -16,14 +16,19 @@ namespace percept {
 namespace {
 
 struct Known {
-  std::string score;                         ///< path in the result's scores; "r2.0" is the first output
+  std::string score;  ///< path in the result's scores; "r2.0" is the first output
   double value, tolerance;
 };
 const std::map<std::string, std::vector<Known>> kKnown{
-    {"flint_kalman", {{"nrmse", .764682520, 1e-6}, {"maae", .888220871, 1e-6}, {"r2.0", .547920289, 1e-6}, {"r2.1", .289075307, 1e-6}}},
+    {"flint_kalman",
+     {{"nrmse", .764682520, 1e-6}, {"maae", .888220871, 1e-6}, {"r2.0", .547920289, 1e-6}, {"r2.1", .289075307, 1e-6}}},
     {"flint_dkf_linear",
-     {{"dkf.nrmse", .764633115677, 1e-6}, {"dkf.maae", .888209542257, 1e-6}, {"robust.nrmse", .742891768922, 1e-6}, {"map.nrmse", .744732302891, 1e-6}}},
-    {"contdata95_kalman", {{"r2.0", .644786, 2e-5}, {"r2.1", .642723, 2e-5}, {"r2.2", .446265, 2e-5}, {"r2.3", .491655, 2e-5}}},
+     {{"dkf.nrmse", .764633115677, 1e-6},
+      {"dkf.maae", .888209542257, 1e-6},
+      {"robust.nrmse", .742891768922, 1e-6},
+      {"map.nrmse", .744732302891, 1e-6}}},
+    {"contdata95_kalman",
+     {{"r2.0", .644786, 2e-5}, {"r2.1", .642723, 2e-5}, {"r2.2", .446265, 2e-5}, {"r2.3", .491655, 2e-5}}},
     // no published number: what the truth allows is bounded from below by the score of a decoder that works
     {"simulated_reach", {{"dkf.mean_r", .85, .05}}},
 };
@@ -50,7 +55,8 @@ TEST_P(Example, RunsAndScores) {
   for (auto& known : kKnown.at(GetParam())) {
     std::string path = known.score;
     Index output = -1;
-    if (const auto dot = path.rfind('.'); dot != std::string::npos && std::isdigit(static_cast<unsigned char>(path.back()))) {
+    if (const auto dot = path.rfind('.');
+        dot != std::string::npos && std::isdigit(static_cast<unsigned char>(path.back()))) {
       output = std::stol(path.substr(dot + 1));
       path = path.substr(0, dot);
     }

@@ -22,8 +22,8 @@
 namespace percept {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::AllocationCounter;
+using ::testing::HasSubstr;
 
 /// Causal, but makes no promise about its time.
 class Slow final : public Stage {
@@ -74,7 +74,8 @@ std::vector<NodeSpec> nodes() {
       node("filtered", "kalman", {"scaled"}),
       node("linear", "ridge", {"scaled"}),
       node("past", "lag", {"linear.mean"}, Value::object({{"lags", 3}})),
-      node("smooth", "fir", {"filtered.mean"}, Value::object({{"pass", "low"}, {"high_hz", 10.0}, {"transition_hz", 20.0}})),
+      node("smooth", "fir", {"filtered.mean"},
+           Value::object({{"pass", "low"}, {"high_hz", 10.0}, {"transition_hz", 20.0}})),
       node("both", "running_zscore", {"past", "smooth"}),
       node("cut", "epochs", {"both"}, Value::object({{"start_s", -0.1}, {"stop_s", 0.2}})),
   };
@@ -85,7 +86,8 @@ Recording recording(Index frames = 1000) {
   const KeyedRandom random(11, "live test");
   Eigen::MatrixXd x(5, frames);
   for (Index t = 0; t < frames; ++t)
-    for (Index i = 0; i < 5; ++i) x(i, t) = random.normal(t, static_cast<std::uint64_t>(i)) + std::sin(0.05 * static_cast<double>(t));
+    for (Index i = 0; i < 5; ++i)
+      x(i, t) = random.normal(t, static_cast<std::uint64_t>(i)) + std::sin(0.05 * static_cast<double>(t));
   Recording r;
   r.streams = {memory_stream("spikes", x, 100.0, 2.0)};
   for (int i = 0; i < 8; ++i) r.events.push_back({.onset_s = 2.503 + 1.13 * i, .id = i, .label = Label::of("go")});
@@ -143,7 +145,8 @@ TEST(LiveRunner, GivesTheBitsOfTheOfflineRun) {
   const Recording r = recording();
   for (Scalar precision : {Scalar::f32, Scalar::f64}) {
     const Outputs truth = offline(r, precision, nodes());
-    for (const ReplayOptions& how : {ReplayOptions{.packet = 1}, ReplayOptions{.packet = 40, .random = 4}, ReplayOptions{.packet = 500}}) {
+    for (const ReplayOptions& how :
+         {ReplayOptions{.packet = 1}, ReplayOptions{.packet = 40, .random = 4}, ReplayOptions{.packet = 500}}) {
       LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(), {.precision = precision, .block = 32});
       Outputs out;
       for (auto& n : nodes()) live.on_output(n.name, out[n.name].sink());
@@ -167,7 +170,8 @@ TEST(LiveRunner, LostPacketsAreNaNFramesCountedExactly) {
   Recording holed = r;
   Eigen::MatrixXd x = r.streams[0].matrix();
 
-  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(), {.precision = Scalar::f64, .block = 16, .first_counter = 0});
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(),
+                  {.precision = Scalar::f64, .block = 16, .first_counter = 0});
   Outputs out;
   std::vector<Event> told;
   for (auto& n : nodes()) live.on_output(n.name, out[n.name].sink());
@@ -221,12 +225,13 @@ TEST(LiveRunner, LateAndRepeatedPacketsAreDroppedAndCounted) {
   const Event e{.onset_s = 2.05, .label = Label::of("go")};
   constexpr std::int64_t kStart = 1000000;  // a device counts from when it was switched on
   auto push = [&](std::int64_t first, Index n, std::span<const Event> events = {}) {
-    live.push({.x = ConstFrames(x.data() + 5 * first, Scalar::f64, 5, n, 5), .counter = kStart + first, .events = events});
+    live.push(
+        {.x = ConstFrames(x.data() + 5 * first, Scalar::f64, 5, n, 5), .counter = kStart + first, .events = events});
   };
   push(0, 10, {&e, 1});
-  push(0, 10, {&e, 1});   // a duplicate
-  push(2, 5);             // long known
-  push(5, 10, {&e, 1});   // half of it known
+  push(0, 10, {&e, 1});  // a duplicate
+  push(2, 5);            // long known
+  push(5, 10, {&e, 1});  // half of it known
   push(15, 85);
   EXPECT_EQ(live.counts().late_packets, 2);
   EXPECT_EQ(live.counts().repeated_frames, 5);
@@ -237,11 +242,11 @@ TEST(LiveRunner, LateAndRepeatedPacketsAreDroppedAndCounted) {
   EXPECT_EQ(truth.at("scaled").bytes, out["scaled"].bytes);
   EXPECT_EQ(out["scaled"].events.size(), 1u);
 
-  push(100, 0);                                                            // nothing in it
+  push(100, 0);                                                                            // nothing in it
   live.push({.x = ConstFrames(x.data(), Scalar::f64, 4, 1, 5), .counter = kStart + 100});  // too few rows
   live.push({.x = ConstFrames(x.data(), Scalar::f64, 5, 1, 5), .counter = kStart + 100}, 1);
   live.push({.x = ConstFrames(x.data(), Scalar::f64, 5, 1, 5), .counter = kStart + 100}, -1);
-  push(100 + 60 * 100 + 1, 1);                                             // a minute and a frame ahead
+  push(100 + 60 * 100 + 1, 1);  // a minute and a frame ahead
   for (auto counter : {std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min()})
     live.push({.x = ConstFrames(x.data(), Scalar::f64, 5, 1, 5), .counter = counter});
   EXPECT_EQ(live.counts().refused_packets, 7);
@@ -255,7 +260,8 @@ TEST(LiveRunner, AllocatesNothingInPush) {
   if (!AllocationCounter::available()) GTEST_SKIP() << "allocations cannot be counted under a sanitizer";
   const Recording r = recording();
   for (Scalar precision : {Scalar::f32, Scalar::f64}) {
-    LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(), {.precision = precision, .block = 16, .first_counter = 0});
+    LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(),
+                    {.precision = precision, .block = 16, .first_counter = 0});
     std::int64_t seen = 0, allocations = 0, pushes = 0;
     live.on_output("cut", [&](const Block& b) { seen += b.x.frames; });
     live.on_event([&](const Event&) { ++seen; });
@@ -288,7 +294,8 @@ TEST(LiveRunner, SwapInMidStreamEqualsTheTruth) {
   constexpr Index kSwap = 437;
   const Eigen::MatrixXd x = r.streams[0].matrix();
   auto block = [&](Index first, Index n) {
-    return Block{.x = ConstFrames(x.data() + 5 * first, Scalar::f64, 5, n, 5), .first_frame = first, .keys = {}, .events = {}};
+    return Block{
+        .x = ConstFrames(x.data() + 5 * first, Scalar::f64, 5, n, 5), .first_frame = first, .keys = {}, .events = {}};
   };
   Graph a(registry(), {{"spikes", r.streams[0].format}}, specs, Scalar::f64, 1000, {});
   Graph b(registry(), {{"spikes", r.streams[0].format}}, with_other, Scalar::f64, 1000, {});
@@ -365,7 +372,8 @@ TEST(LiveRunner, RefusesAWrongSwap) {
 
 TEST(LiveRunner, RefusesWhatIsNotCausalRealTimeOrClocked) {
   const Recording r = recording(10);
-  auto message = [&](std::vector<NodeSpec> specs, LiveOptions o = {}, StreamFormat f = time_format(5, 100.0)) -> std::string {
+  auto message = [&](std::vector<NodeSpec> specs, LiveOptions o = {},
+                     StreamFormat f = time_format(5, 100.0)) -> std::string {
     try {
       LiveRunner live(registry(), {{"spikes", f}}, std::move(specs), o);
     } catch (const ConfigError& e) {
@@ -373,10 +381,13 @@ TEST(LiveRunner, RefusesWhatIsNotCausalRealTimeOrClocked) {
     }
     return "";
   };
-  auto zero_phase = node("smooth", "fir_zero_phase", {"spikes"}, Value::object({{"pass", "low"}, {"high_hz", 10.0}, {"transition_hz", 20.0}}));
+  auto zero_phase = node("smooth", "fir_zero_phase", {"spikes"},
+                         Value::object({{"pass", "low"}, {"high_hz", 10.0}, {"transition_hz", 20.0}}));
   zero_phase.where = "a.toml:3: smooth";
-  EXPECT_EQ(message({zero_phase}), "a.toml:3: smooth.use = \"fir_zero_phase\": expected a causal stage when live: \"fir\"");
-  EXPECT_THAT(message({node("late", "slow", {"spikes"})}), HasSubstr("late.use = \"slow\": expected a real-time stage"));
+  EXPECT_EQ(message({zero_phase}),
+            "a.toml:3: smooth.use = \"fir_zero_phase\": expected a causal stage when live: \"fir\"");
+  EXPECT_THAT(message({node("late", "slow", {"spikes"})}),
+              HasSubstr("late.use = \"slow\": expected a real-time stage"));
   EXPECT_EQ(message({node("late", "slow", {"spikes"})}, {.require_real_time = false}), "");
   EXPECT_THAT(message({node("late", "slow", {"spikes"})}, {.require_real_time = false}, item_format({5})),
               HasSubstr("a stream with a clock"));
@@ -396,7 +407,8 @@ TEST(LiveRunner, EachInputHasItsOwnCounter) {
     for (Index i = 0; i < 2; ++i) y(i, t) = random.normal(t, static_cast<std::uint64_t>(10 + i));
   }
   auto both = node("both", "lag", {"x", "y"}, Value::object({{"lags", 1}}));
-  LiveRunner live(registry(), {{"x", time_format(5, 100.0)}, {"y", time_format(2, 100.0)}}, {both}, {.precision = Scalar::f64, .block = 4});
+  LiveRunner live(registry(), {{"x", time_format(5, 100.0)}, {"y", time_format(2, 100.0)}}, {both},
+                  {.precision = Scalar::f64, .block = 4});
   Taken out;
   live.on_output("both", out.sink());
   for (Index t = 0; t < 60; ++t) {

@@ -52,7 +52,8 @@ Seen run(const Recording& r, ReplayOptions options) {
       }
     }
     const auto now = std::chrono::steady_clock::now().time_since_epoch();
-    if (p.received_ns) seen.delay_s.push_back(std::chrono::duration<double>(now).count() - static_cast<double>(p.received_ns) * 1e-9);
+    if (p.received_ns)
+      seen.delay_s.push_back(std::chrono::duration<double>(now).count() - static_cast<double>(p.received_ns) * 1e-9);
   });
   EXPECT_EQ(packets, static_cast<std::int64_t>(seen.sizes.size()));
   return seen;
@@ -60,8 +61,9 @@ Seen run(const Recording& r, ReplayOptions options) {
 
 TEST(Replay, GivesEveryFrameAndEventOnceInOrder) {
   const Recording r = ramp(9001);  // more than is read ahead at once
-  for (const ReplayOptions& options : {ReplayOptions{}, ReplayOptions{.packet = 7}, ReplayOptions{.packet = 50, .random = 9},
-                                       ReplayOptions{.packet = 6000}, ReplayOptions{.packet = 100000}}) {
+  for (const ReplayOptions& options :
+       {ReplayOptions{}, ReplayOptions{.packet = 7}, ReplayOptions{.packet = 50, .random = 9},
+        ReplayOptions{.packet = 6000}, ReplayOptions{.packet = 100000}}) {
     const Seen seen = run(r, options);
     ASSERT_EQ(seen.values.size(), 9001u);
     for (std::size_t i = 0; i < seen.values.size(); ++i) ASSERT_EQ(seen.values[i], static_cast<double>(i));

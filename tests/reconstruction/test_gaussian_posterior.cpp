@@ -68,7 +68,8 @@ TEST(GaussianPosterior, SingularCovariancesAreRefused) {
     return "";
   };
   const MatrixXd wide = normals(4, 3, "b"), narrow = MatrixXd::Zero(3, 3);
-  EXPECT_THAT(message(bad, wide, spd(4, "noise")), HasSubstr("node: prior covariance: expected a positive definite matrix"));
+  EXPECT_THAT(message(bad, wide, spd(4, "noise")),
+              HasSubstr("node: prior covariance: expected a positive definite matrix"));
   EXPECT_THAT(message(good, wide, MatrixXd::Zero(4, 4)), HasSubstr("node: noise covariance"));
   EXPECT_THAT(message(good, wide, VectorXd::Zero(4)), HasSubstr("node: noise variances: expected values above zero"));
   EXPECT_THAT(message(good, narrow, bad), HasSubstr("node: covariance of the brain rows"));
@@ -127,10 +128,13 @@ StreamFormat images(Axis axis = Axis::item) {
   if (axis == Axis::time) f.axis = Axis::time, f.rate_hz = 10;
   return f;
 }
-Model fit(const StreamFormat& x_format, const StreamFormat& y_format, MatrixXd x, MatrixXd y, const Value& params = Value::table()) {
+Model fit(const StreamFormat& x_format, const StreamFormat& y_format, MatrixXd x, MatrixXd y,
+          const Value& params = Value::table()) {
   Context context;
   context.node = "recon";
-  return info().make_fitter(params, "recon")->fit(MemoryData(x_format, y_format, {std::move(x), std::move(y), {}, {}, {}}), context);
+  return info()
+      .make_fitter(params, "recon")
+      ->fit(MemoryData(x_format, y_format, {std::move(x), std::move(y), {}, {}, {}}), context);
 }
 
 TEST(GaussianPosteriorStage, ItsSpreadPredictsItsError) {
@@ -178,7 +182,8 @@ TEST(GaussianPosteriorStage, ComesNearTheTruePosterior) {
                                       world.noise_root * world.noise_root.transpose());
   const VectorXd x_mean = world.encoding * VectorXd::Constant(World::kPixels, 0.0) + VectorXd::Constant(40, 10.0);
   const MatrixXd best = (truth.gain * (x_test.colwise() - x_mean)).array() + 0.5;
-  const double ours = (out.matrix().topRows(World::kPixels) - y_test).squaredNorm(), least = (best - y_test).squaredNorm();
+  const double ours = (out.matrix().topRows(World::kPixels) - y_test).squaredNorm(),
+               least = (best - y_test).squaredNorm();
   EXPECT_LT(ours, 1.1 * least);
   const VectorXd sd = out.matrix().bottomRows(World::kPixels).col(0);
   EXPECT_LT(((sd.array() / truth.covariance.diagonal().array().sqrt()) - 1).abs().maxCoeff(), 0.1);
@@ -208,7 +213,8 @@ TEST(GaussianPosteriorStage, RefusesWhatCannotBeFitted) {
     return "";
   };
   EXPECT_EQ(message(x, y), "");
-  EXPECT_THAT(message(x.leftCols(9), y.leftCols(9)), HasSubstr("recon: training frames: expected at least 10, two a fold, found 9"));
+  EXPECT_THAT(message(x.leftCols(9), y.leftCols(9)),
+              HasSubstr("recon: training frames: expected at least 10, two a fold, found 9"));
   MatrixXd flat = x;
   flat.row(4).setConstant(2);
   EXPECT_THAT(message(flat, y), HasSubstr("recon: row 'x[4]': expected values that vary"));

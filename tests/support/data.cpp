@@ -31,7 +31,8 @@ Eigen::MatrixXd read_reference(const fs::path& file, int skip_lines) {
     rows.emplace_back();
     while (std::getline(cells, cell, ',')) rows.back().push_back(std::stod(cell));
   }
-  Eigen::MatrixXd m(static_cast<Eigen::Index>(rows.size()), rows.empty() ? 0 : static_cast<Eigen::Index>(rows[0].size()));
+  Eigen::MatrixXd m(static_cast<Eigen::Index>(rows.size()),
+                    rows.empty() ? 0 : static_cast<Eigen::Index>(rows[0].size()));
   for (std::size_t r = 0; r < rows.size(); ++r)
     for (std::size_t c = 0; c < rows[r].size(); ++c)
       m(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) = rows[r][c];

@@ -22,12 +22,12 @@ bool in_ci();
 }  // namespace percept::testing
 
 /// std::filesystem::path file; PERCEPT_NEED_DATA(file, "bci/flint_run1/x.csv");
-#define PERCEPT_NEED_DATA(variable, name)                                                        \
-  do {                                                                                           \
-    auto percept_found = ::percept::testing::mirrored(name);                                     \
-    if (!percept_found) {                                                                        \
+#define PERCEPT_NEED_DATA(variable, name)                                                               \
+  do {                                                                                                  \
+    auto percept_found = ::percept::testing::mirrored(name);                                            \
+    if (!percept_found) {                                                                               \
       if (::percept::testing::in_ci()) FAIL() << "no recording " << (name) << " (PERCEPT_DATA_MIRROR)"; \
-      GTEST_SKIP() << "needs the recording " << (name) << ": set PERCEPT_DATA_MIRROR";           \
-    }                                                                                            \
-    variable = *percept_found;                                                                   \
+      GTEST_SKIP() << "needs the recording " << (name) << ": set PERCEPT_DATA_MIRROR";                  \
+    }                                                                                                   \
+    variable = *percept_found;                                                                          \
   } while (false)
