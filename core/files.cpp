@@ -27,15 +27,21 @@ void sync_path(const fs::path& p) {
   ::fsync(fd);
   ::close(fd);
 }
-fs::path beside(const fs::path& p) {
-  static std::atomic<unsigned> n{0};
-  fs::path name = p;
-  if (!name.has_filename()) name = name.parent_path();
-  return name.parent_path() / fmt::format(".{}.{}.{}.part", name.filename().string(), ::getpid(), n++);
+/// ".NAME.HOST." begins the name of a temporary. The host is in it because a folder may be shared by many machines,
+/// and only on its own can a process be told to be gone.
+std::string temporary_start(const fs::path& final_path) {
+  char host[256] = {};
+  if (::gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
+  return fmt::format(".{}.{}.", final_path.filename().string(), host);
 }
-/// Temporaries of the same target whose process was killed.
+fs::path without_slash(fs::path p) { return p.has_filename() ? p : p.parent_path(); }
+fs::path beside(const fs::path& final_path) {
+  static std::atomic<unsigned> n{0};
+  return final_path.parent_path() / fmt::format("{}{}.{}.part", temporary_start(final_path), ::getpid(), n++);
+}
+/// Temporaries of the same target that a killed process of this machine left.
 void remove_strays(const fs::path& final_path) {
-  const std::string start = "." + final_path.filename().string() + ".";
+  const std::string start = temporary_start(final_path);
   std::error_code e;
   for (fs::directory_iterator at(final_path.has_parent_path() ? final_path.parent_path() : fs::path("."), e), end;
        !e && at != end; at.increment(e)) {
@@ -50,8 +56,7 @@ void remove_strays(const fs::path& final_path) {
 }
 }  // namespace
 
-AtomicPath::AtomicPath(fs::path final_path) : final_(std::move(final_path)), temporary_(beside(final_)) {
-  if (!final_.has_filename()) final_ = final_.parent_path();
+AtomicPath::AtomicPath(fs::path final_path) : final_(without_slash(std::move(final_path))), temporary_(beside(final_)) {
   std::error_code e;
   if (final_.has_parent_path()) fs::create_directories(final_.parent_path(), e);
   if (e) throw DataError(final_.parent_path().string(), "", "a folder that can be written", e.message());

@@ -69,6 +69,7 @@ struct Graph::Node {
   std::atomic<Stage*> fresh{nullptr};
   std::atomic<Stage*> retired{nullptr};
   std::vector<std::byte> swap_room;
+  std::uint64_t state_signature = 0;
 
   ~Node() {
     delete fresh.load();
@@ -217,6 +218,7 @@ Graph::Graph(const Registry& registry, std::vector<InputSpec> inputs, std::vecto
       n->traits = n->stage->traits();
       n->emitted.resize(static_cast<std::size_t>(64 + n->in.max_frames));
       n->swap_room.resize(state_bytes(*n->stage));
+      n->state_signature = state_signature(*n->stage);
       latency += n->traits.latency_s;
       if (n->traits.memory_frames == Traits::kAllFrames) memory = Traits::kAllFrames;
       else if (memory != Traits::kAllFrames &&
@@ -390,6 +392,7 @@ void Graph::run_node(int index, Slot& slot) noexcept {
     Stage& stage = worker ? *worker : *n.stage;
     edge.n_frames = stage.process(in, out);
     edge.first_frame = in.first_frame;
+    if (out.lost_events) n.lost_events.fetch_add(out.lost_events, std::memory_order_relaxed);  // it has no room for any
     if (n.out.axis == Axis::time) edge.events.insert(edge.events.end(), in.events.begin(), in.events.end());
     if (worker) {
       std::lock_guard lock(n.pool_mutex);
@@ -510,10 +513,8 @@ void Graph::swap(int index, std::unique_ptr<Stage> fresh) {
   if (!(out == n.out))
     throw ConfigError(n.spec.name, "",
                       fmt::format("a stage that gives {} as before, found {}", n.out.describe(), out.describe()));
-  if (state_bytes(*fresh) != n.swap_room.size())
-    throw ConfigError(
-        n.spec.name, "",
-        fmt::format("a stage with a state of {} bytes as before, found {}", n.swap_room.size(), state_bytes(*fresh)));
+  if (state_signature(*fresh) != n.state_signature)
+    throw ConfigError(n.spec.name, "", "a stage whose state has the same arrays as before, found another");
   delete n.retired.exchange(nullptr);
   delete n.fresh.exchange(fresh.release(), std::memory_order_acq_rel);
 }

@@ -113,11 +113,14 @@ std::size_t state_bytes(Stage& stage) {
   return m.total;
 }
 
+std::uint64_t state_signature(Stage& stage) {
+  Signature s;
+  stage.visit_state(s);
+  return s.hash;
+}
+
 bool copy_state(Stage& from, Stage& to, std::vector<std::byte>& scratch) noexcept {
-  Signature a, b;
-  from.visit_state(a);
-  to.visit_state(b);
-  if (a.hash != b.hash) return false;
+  if (state_signature(from) != state_signature(to)) return false;
   CopyOut out(scratch.data(), scratch.size());
   from.visit_state(out);
   if (!out.ok) return false;

@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -80,6 +81,8 @@ void restore_state(Stage& stage, const std::vector<std::byte>& state);
 /// (`scratch` has room for the whole state: state_bytes(stage)). False when names or sizes differ.
 bool copy_state(Stage& from, Stage& to, std::vector<std::byte>& scratch) noexcept;
 std::size_t state_bytes(Stage& stage);
+/// Equal for stages whose arrays have the same names and sizes in the same order.
+std::uint64_t state_signature(Stage& stage);
 
 /// Throws ConfigError "node: ..." unless the condition holds.
 void require(bool ok, const Context& context, const std::string& key, const std::string& found,

@@ -1,4 +1,7 @@
 /// Files that are never half-written, digests, counters, events, labels, recordings.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <fstream>
 #include <thread>
@@ -71,6 +74,23 @@ TEST(AtomicFile, AFolderThatIsNotEmptyIsExchangedWhole) {
   EXPECT_FALSE(fs::exists(folder / "result" / "a"));
   EXPECT_EQ(read_file(folder / "result" / "b"), "b");
   EXPECT_EQ(entries(folder), 1u);
+}
+
+TEST(AtomicFile, OnlyTemporariesOfDeadProcessesOfThisMachineAreRemoved) {
+  const auto folder = temporary_folder();
+  char host[256] = {};
+  ASSERT_EQ(::gethostname(host, sizeof host - 1), 0);
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  const std::string dead = ".x." + std::string(host) + "." + std::to_string(child) + ".0.part";
+  const std::string living = ".x." + std::string(host) + "." + std::to_string(::getpid()) + ".999.part";
+  const std::string elsewhere = ".x.another-" + std::string(host) + "." + std::to_string(child) + ".0.part";
+  const std::string other = ".y." + std::string(host) + "." + std::to_string(child) + ".0.part";
+  for (const auto& name : {dead, living, elsewhere, other}) std::ofstream(folder / name) << "half";
+  write_atomic(folder / "x", "whole");
+  EXPECT_FALSE(fs::exists(folder / dead));
+  for (const auto& name : {living, elsewhere, other}) EXPECT_TRUE(fs::exists(folder / name)) << name;
 }
 
 TEST(AtomicFile, APlaceThatCannotBeWrittenIsNamed) {

@@ -233,6 +233,28 @@ TEST(Graph, ASwapInMidStreamIsTheTruth) {
   EXPECT_NE(different(z.second, run(a, 1, nothing).second), "");
 }
 
+/// Carries one number under a name of its own.
+struct Named final : Stage {
+  explicit Named(const char* n) : name(n) {}
+  StreamFormat prepare(const StreamFormat& in, Context&) override { return in; }
+  Index process(const Block&, Output&) noexcept override { return 0; }
+  void reset() noexcept override { value = 0; }
+  void visit_state(StateVisitor& v) noexcept override { v(name, value); }
+  const char* name;
+  double value = 0;
+};
+
+TEST(Graph, RefusesASwapWhoseStateIsOfTheSameSizeButAnother) {
+  Named mean("mean"), variance("variance");
+  EXPECT_EQ(state_bytes(mean), state_bytes(variance));
+  EXPECT_NE(state_signature(mean), state_signature(variance));
+  const auto r = ground_recording(100);
+  auto g = graph_of(r, {node("z", "running_zscore", {"x"})}, 37);
+  EXPECT_THAT(message_of<ConfigError>([&] { g->swap(g->index_of("z"), std::make_unique<Named>("mean")); }),
+              HasSubstr("z: expected a stage whose state has the same arrays"));
+  EXPECT_EQ(g->swaps_done(), 0);
+}
+
 TEST(Graph, RefusesASwapThatChangesTheEdge) {
   const auto r = ground_recording(100);
   auto g = graph_of(r, {fir("f", "x", {0.25, 0.5, 0.25})}, 37);
