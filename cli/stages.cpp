@@ -17,7 +17,7 @@ Command stages_command() {
             return [=, &global]() -> Value {
               const auto& registry = builtin_registry();
               if (*schema) {
-                const Value s = pipeline_schema(registry);
+                Value s = pipeline_schema(registry);
                 if (!global.json) fmt::print("{}\n", to_json(s, 2));
                 return s;
               }

@@ -72,14 +72,17 @@ std::vector<std::string> units_of(const StreamFormat& format) {
 
 }  // namespace
 
+Value model_meta(const std::string& stage, int version, Value params, const StreamFormat& x) {
+  return Value::object(
+      {{"stage", stage}, {"version", version}, {"params", std::move(params)}, {"input_rows", named_rows(x)}});
+}
+
 Value model_meta(const std::string& stage, int version, Value params, const StreamFormat& x, const StreamFormat& y) {
-  return Value::object({{"stage", stage},
-                        {"version", version},
-                        {"params", std::move(params)},
-                        {"input_rows", named_rows(x)},
-                        {"output_rows", named_rows(y)},
-                        {"output_units", units_of(y)},
-                        {"rate_hz", x.rate_hz}});
+  Value meta = model_meta(stage, version, std::move(params), x);
+  meta["output_rows"] = named_rows(y);
+  meta["output_units"] = units_of(y);
+  meta["rate_hz"] = x.rate_hz;
+  return meta;
 }
 
 void require_model(const Model& model, const std::string& stage, int version) {

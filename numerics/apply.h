@@ -24,7 +24,9 @@ std::vector<Index> row_order(const std::vector<std::string>& model_rows, const s
 /// The names in meta[key]; empty when there are none.
 std::vector<std::string> names_of(const Value& meta, const std::string& key);
 
-/// meta of a model: stage, version, params, input_rows, output_rows, output_units (of the target), rate_hz.
+/// meta of a model without a target: stage, version, params, input_rows.
+Value model_meta(const std::string& stage, int version, Value params, const StreamFormat& x);
+/// meta of a model with a target: also output_rows, output_units, and rate_hz.
 Value model_meta(const std::string& stage, int version, Value params, const StreamFormat& x, const StreamFormat& y);
 /// Throws DataError unless the model is of this stage and version.
 void require_model(const Model& model, const std::string& stage, int version);

@@ -108,8 +108,13 @@ MatrixXd over_folds(const MatrixXd& x, const MatrixXd& y, const RidgeOptions& o,
 
 /// Weights of some targets at one alpha.
 MatrixXd weights_at(const Centred& c, const MatrixXd& y, double alpha, bool intercept, const std::string& where) {
-  const Index features = c.x.rows(), frames = c.x.cols() - (intercept ? 1 : 0);
-  if (alpha == 0) return solve_normal(cross(y, c.x), gram(c.x), frames, where, "; set alpha > 0");
+  const Index features = c.x.rows(), unknowns = features + (intercept ? 1 : 0);
+  if (alpha == 0 && c.x.cols() < unknowns)
+    throw DataError(where, "training frames",
+                    fmt::format("at least as many as there are features{} ({}); set alpha > 0",
+                                intercept ? ", and one for the offset" : "", unknowns),
+                    std::to_string(c.x.cols()));
+  if (alpha == 0) return solve_normal(cross(y, c.x), gram(c.x), c.x.cols(), where, "; set alpha > 0");
   const Index n = std::min(features, c.x.cols());
   const MatrixXd penalty = alpha * MatrixXd::Identity(n, n);
   if (features <= c.x.cols()) return solve_normal(cross(y, c.x), gram(c.x) + penalty, features, where, "; raise alpha");

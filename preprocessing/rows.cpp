@@ -1,7 +1,5 @@
 #include "preprocessing/rows.h"
 
-#include "numerics/apply.h"
-
 namespace percept {
 
 std::vector<Channel> channels_of(const StreamFormat& format) {
@@ -29,11 +27,6 @@ std::string common_unit(const std::vector<Channel>& rows) {
 void require_frames(const StreamFormat& in, const Context& context, const char* stage) {
   if (in.axis == Axis::time) require_time(in, context, stage);
   else require_items(in, context, stage);
-}
-
-Value model_meta(const std::string& stage, int version, Value params, const StreamFormat& in) {
-  return Value::object(
-      {{"stage", stage}, {"version", version}, {"params", std::move(params)}, {"input_rows", Value(named_rows(in))}});
 }
 
 std::vector<Sample> both_scalars(Sample sample) {

@@ -18,9 +18,6 @@ std::string common_unit(const std::vector<Channel>& rows);
 /// For stages that take both axes: throws ConfigError unless there are rows and, in time, a rate.
 void require_frames(const StreamFormat& in, const Context& context, const char* stage);
 
-/// `meta` of a fitted model: stage, version, params, input_rows.
-Value model_meta(const std::string& stage, int version, Value params, const StreamFormat& in);
-
 /// The sample once in f32 and once in f64.
 std::vector<Sample> both_scalars(Sample sample);
 

@@ -345,6 +345,13 @@ INSTANTIATE_TEST_SUITE_P(
                    edit(f, {{"\"kalman\"", "\"ridge\"\nalpha = [0.0]\nintercept = false"}, {"[0, 149]", "[0, 2]"}});
                  },
                  {"base.toml: ridge: training frames: expected at least as many as there are features", "found 3"}},
+        BadInput{"NoRowForTheOffset",
+                 [](auto& f) {
+                   edit(f, {{"\"kalman\"", "\"ridge\"\nalpha = [0.0]"}, {"[0, 149]", "[0, 3]"}});
+                 },
+                 {"base.toml: ridge: training frames: expected at least as many as there are features, and one for "
+                  "the offset (5); set alpha > 0",
+                  "found 4"}},
         BadInput{"OverlappingSplit",
                  [](auto& f) {
                    edit(f, {{"[150, 199]", "[140, 199]"}});

@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
 #include "core/graph.h"
 #include "decoders/stages.h"
 #include "filters/stages.h"
 #include "numerics/random.h"
 #include "preprocessing/stages.h"
+#include "tests/support/errors.h"
 
 namespace percept::testing {
 
@@ -26,17 +26,6 @@ inline const Registry& registry() {
     return r;
   }();
   return all;
-}
-
-/// The message of the error that f throws, "" when it throws none.
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "";
 }
 
 inline Eigen::MatrixXd noise(Index rows, Index frames, std::uint64_t seed = 1) {

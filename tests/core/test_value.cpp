@@ -138,6 +138,7 @@ TEST(Json, TextThatIsNotUtf8IsShownNotThrownOn) {
 TEST(Errors, DidYouMeanNamesOnlyWhatIsNear) {
   EXPECT_EQ(did_you_mean("low_h", {"high_hz", "low_hz"}), " (did you mean 'low_hz'?)");
   EXPECT_EQ(did_you_mean("kalmann", {"ridge", "kalman", "dkf"}), " (did you mean 'kalman'?)");
+  EXPECT_EQ(did_you_mean("KALMAN", {"ridge", "kalman", "dkf"}), " (did you mean 'kalman'?)");
   EXPECT_EQ(did_you_mean("entirely_other", {"fir", "lag"}), "");
   EXPECT_EQ(did_you_mean("x", {}), "");
 }

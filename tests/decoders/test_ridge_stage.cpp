@@ -138,7 +138,7 @@ TEST(RidgeFitter, Refuses) {
   };
   const Value ols = Value::object({{"alpha", 0.0}});
   EXPECT_THAT(refusal(training(3), ols),
-              AllOf(HasSubstr("ridge: training frames"), HasSubstr("features (3)"), HasSubstr("alpha > 0")));
+              AllOf(HasSubstr("ridge: training frames"), HasSubstr("offset (4)"), HasSubstr("alpha > 0")));
   TrainingMatrix t = training(200);
   t.x.row(1) = t.x.row(0);
   EXPECT_THAT(refusal(t, ols), AllOf(HasSubstr("linearly independent features"), HasSubstr("alpha > 0")));

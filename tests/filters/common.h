@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
 #include "core/registry.h"
 #include "filters/dkf.h"
 #include "filters/kalman.h"
@@ -16,20 +15,12 @@
 #include "numerics/random.h"
 #include "tests/support/data.h"
 #include "tests/support/driver.h"
+#include "tests/support/errors.h"
 
 namespace percept::testing {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-
-inline std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 inline MatrixXd normals(Index rows, Index columns, const char* purpose) {
   const KeyedRandom random(11, purpose);

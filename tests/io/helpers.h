@@ -7,11 +7,13 @@
 #include <fstream>
 #include <string>
 
-#include "core/error.h"
 #include "core/recording.h"
 #include "tests/support/data.h"
+#include "tests/support/errors.h"
 
 namespace percept::io_test {
+
+using testing::message_of;
 
 /// A file with this content in a folder of its own.
 inline std::filesystem::path file_with(const std::string& name, const std::string& content) {
@@ -23,20 +25,6 @@ inline std::filesystem::path file_with(const std::string& name, const std::strin
 inline std::string bytes_of_file(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
-}
-
-/// The message of the error that f must throw.
-template <class E = DataError, class F>
-std::string message_of(const F& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    const std::string m = e.what();
-    EXPECT_EQ(m.find('\n'), m.npos) << m;
-    return m;
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 /// Frames read in blocks of n.

@@ -134,8 +134,8 @@ TEST(Ridge, Refuses) {
     fit_ridge(p.x.leftCols(5), p.y.leftCols(5), {}, "ridge");
     FAIL();
   } catch (const DataError& e) {
-    EXPECT_THAT(e.what(), ::testing::AllOf(::testing::HasSubstr("features (5)"), ::testing::HasSubstr("alpha > 0"),
-                                           ::testing::HasSubstr("found 4")));
+    EXPECT_THAT(e.what(), ::testing::AllOf(::testing::HasSubstr("offset (6)"), ::testing::HasSubstr("alpha > 0"),
+                                           ::testing::HasSubstr("found 5")));
   }
   MatrixXd twice = p.x;
   twice.row(1) = twice.row(0);

@@ -9,9 +9,9 @@
 #include <memory>
 #include <string>
 
-#include "core/error.h"
 #include "preprocessing/stages.h"
 #include "tests/support/driver.h"
+#include "tests/support/errors.h"
 
 namespace percept::testing {
 
@@ -56,17 +56,6 @@ inline Model fit(const std::string& name, const Value& params, const StreamForma
   const MemoryData data(format, StreamFormat{}, t, 7);
   auto c = context_of();
   return stages().at(name, "test").make_fitter(params, "node")->fit(data, c);
-}
-
-/// The message of the error that f throws, "" when it throws none.
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "";
 }
 
 /// The message with which prepare() refuses.
