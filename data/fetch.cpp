@@ -159,7 +159,7 @@ fs::path fetch(const DataSet& set, std::string_view name, const ProgressFn& prog
         fmt::format("{} cannot be downloaded, because {} (source: {}): set PERCEPT_DATA_MIRROR to a "
                     "folder that holds {}",
                     of_set(set, file), set.conversion, set.source, file.mirror));
-  const fs::path place = below_cache(cache_folder(), set, file);
+  fs::path place = below_cache(cache_folder(), set, file);
   AtomicPath part(place);
   download(set, file, part.path(), progress, options);
   verify(part.path(), file, fmt::format("{} from {}", of_set(set, file), file.url));

@@ -7,6 +7,8 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <numbers>
+#include <numeric>
 #include <set>
 
 #include "core/error.h"
@@ -31,7 +33,7 @@ struct Files {
   Value& meta;
 
   fs::path operator()(const char* name) const {
-    const fs::path path = fetch(set, name, progress);
+    fs::path path = fetch(set, name, progress);
     meta["input"][set.name + "/" + name] = set.file(name).sha256;
     return path;
   }
@@ -93,8 +95,28 @@ void load_flint(const Files& files, const NoParams&, Recording& r) {
 
 // --- contdata95 -----------------------------------------------------------------------------------------------------
 
+/// Directions in as many groups as there are targets, cut at the widest gaps between neighbours: the group of each,
+/// numbered by angle from -pi.
+std::vector<double> targets_of(const std::vector<double>& angle, std::size_t targets) {
+  std::vector<std::size_t> order(angle.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) { return angle[a] < angle[b]; });
+  std::vector<std::pair<double, std::size_t>> gaps;  // width, and the place after it; the first goes around the end
+  for (std::size_t k = 0; k < order.size(); ++k)
+    gaps.emplace_back(angle[order[k]] - (k ? angle[order[k - 1]] : angle[order.back()] - 2 * std::numbers::pi), k);
+  std::sort(gaps.rbegin(), gaps.rend());
+  gaps.resize(std::min(gaps.size(), targets));
+  std::vector<double> group(angle.size());
+  for (std::size_t k = 0; k < order.size(); ++k) {
+    const auto before = std::count_if(gaps.begin(), gaps.end(), [&](auto& g) { return g.second <= k; });
+    group[order[k]] = static_cast<double>(before ? before - 1 : static_cast<std::ptrdiff_t>(gaps.size()) - 1);
+  }
+  return group;
+}
+
 void load_contdata95(const Files& files, const NoParams&, Recording& r) {
   constexpr double rate_hz = 10;
+  constexpr std::size_t kTargets = 8;
   const fs::path path = files("contdata95.mat");
   Eigen::MatrixXd counts = io::read_mat(path, "Y").transpose(), hand = io::read_mat(path, "X").transpose();
   if (hand.rows() != 4)
@@ -108,18 +130,23 @@ void load_contdata95(const Files& files, const NoParams&, Recording& r) {
       joint = std::abs(hand(2 + i, t) - rate_hz * (hand(i, t) - hand(i, t - 1))) > 1e-6;
     if (joint) first_row.push_back(static_cast<double>(t));
   }
-  std::vector<double> number, onset_s, duration_s, rows;
+  // the file does not name the targets; where the hand ends does
+  std::vector<double> number, onset_s, duration_s, rows, angle;
   for (std::size_t k = 0; k < first_row.size(); ++k) {
     const double next = k + 1 < first_row.size() ? first_row[k + 1] : static_cast<double>(hand.cols());
     number.push_back(static_cast<double>(k));
     onset_s.push_back(frame_time(first_row[k], rate_hz));
     rows.push_back(next - first_row[k]);
     duration_s.push_back(rows.back() / rate_hz);
-    r.events.push_back(event(onset_s.back(), duration_s.back(), "trial", number.back()));
+    const auto last = static_cast<Index>(next) - 1;
+    angle.push_back(std::atan2(hand(1, last), hand(0, last)));
   }
+  const auto target = targets_of(angle, kTargets);
+  for (std::size_t k = 0; k < first_row.size(); ++k)
+    r.events.push_back(event(onset_s[k], duration_s[k], "trial", target[k]));
   r.tables.push_back({"trial",
                       {numbers("trial", number), numbers("onset_s", onset_s), numbers("duration_s", duration_s),
-                       numbers("first_row", first_row), numbers("rows", rows)}});
+                       numbers("first_row", first_row), numbers("rows", rows), numbers("target", target)}});
 
   const auto names = numbered("channel", counts.rows());
   r.streams.push_back(binned("activity", std::move(counts), rate_hz, names, "channel"));
@@ -305,7 +332,7 @@ std::vector<Value> entries(const Value& input, const char* key, const std::strin
 /// The path of an entry's file; its digest is written down under the name that was given.
 fs::path input_file(const Value& entry, const fs::path& base, const std::string& where, Recording& r) {
   const std::string& name = needed_text(entry, "file", where);
-  const fs::path path = base / name;
+  fs::path path = base / name;
   r.meta["input"][name] = sha256_file(path);
   return path;
 }

@@ -66,11 +66,16 @@ TEST(Loaders, Contdata95) {
   const auto& rows = trial.find("rows")->numbers;
   ASSERT_EQ(first.size(), 1456u);
   ASSERT_EQ(r.events.size(), 1456u);
+  const auto& target = trial.find("target")->numbers;
+  std::map<double, int> trials_to;
+  for (const double t : target) ++trials_to[t];
+  EXPECT_EQ(trials_to.size(), 8u);
+  for (auto& [t, n] : trials_to) EXPECT_EQ(n, 182) << t;  // a balanced design
   double next = 0;
   for (std::size_t k = 0; k < first.size(); ++k) {
     EXPECT_EQ(first[k], next);
     EXPECT_EQ(r.events[k].onset_s, r.streams[0].format.time_of(static_cast<std::int64_t>(first[k])));
-    EXPECT_EQ(r.events[k].value, static_cast<double>(k));
+    EXPECT_EQ(r.events[k].value, target[k]);
     next += rows[k];
     // inside a trial the velocity is the step of the position
     for (auto t = static_cast<Index>(first[k]) + 1; t < static_cast<Index>(next); ++t)
