@@ -5,7 +5,7 @@
 #include "core/model.h"
 #include "data/loaders.h"
 #include "evaluation/experiment.h"
-#include "evaluation/run.h"
+#include "evaluation/describe.h"
 #include "io/open.h"
 #include "percept/registry.h"
 

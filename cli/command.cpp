@@ -8,7 +8,10 @@
 #include <csignal>
 #include <mutex>
 
+#include "core/threads.h"
+#include "data/loaders.h"
 #include "evaluation/provenance.h"
+#include "percept/registry.h"
 
 namespace percept::cli {
 
@@ -38,6 +41,33 @@ void add_json(CLI::App& app, Global& global) {
 void add_threads(CLI::App& app, Global& global) {
   app.add_option("--threads", global.threads, "Threads for everything together (default: all cores)")
       ->check(CLI::Range(1, 4096));
+}
+
+std::shared_ptr<PipelineOptions> add_pipeline(CLI::App& app, Global& global, const std::string& output_doc) {
+  auto o = std::make_shared<PipelineOptions>();
+  app.add_option("pipeline", o->file, "Pipeline file (TOML)")->required()->type_name("FILE");
+  app.add_option("-o,--output", o->output, output_doc)->type_name("DIR");
+  app.add_option("--set", o->set, "Change one value: NODE.key=value, run.seed=3, official.gap_s=1; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  add_threads(app, global);
+  add_json(app, global);
+  return o;
+}
+
+evaluation::RunRequest read_request(const PipelineOptions& options, const Global& global) {
+  evaluation::RunRequest request;
+  request.pipeline = read_pipeline(options.file, builtin_registry(), options.set);
+  request.options.progress = progress_bar(global);
+  request.options.cancelled = interrupted;
+  request.options.threads = thread_budget();
+  return request;
+}
+
+void load_recording(evaluation::RunRequest& request) {
+  const auto& file = request.pipeline.file;
+  request.recording =
+      data::load_input(request.pipeline.input, file.parent_path(), request.options.progress, file.string() + ": input");
 }
 
 std::unique_ptr<CLI::App> make_app(Global& global, std::vector<std::function<Value()>>& actions) {

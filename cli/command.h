@@ -10,6 +10,7 @@
 #include "core/pipeline.h"
 #include "core/registry.h"
 #include "core/value.h"
+#include "evaluation/run.h"
 
 namespace percept::cli {
 
@@ -46,6 +47,18 @@ std::unique_ptr<CLI::App> make_app(Global& global, std::vector<std::function<Val
 /// --json, --quiet and --threads, on each command that knows them.
 void add_json(CLI::App& app, Global& global);
 void add_threads(CLI::App& app, Global& global);
+
+/// What the commands share that run a pipeline file.
+struct PipelineOptions {
+  std::string file, output;
+  std::vector<std::string> set;
+};
+/// Declares pipeline, --output, --set, --threads, --json.
+std::shared_ptr<PipelineOptions> add_pipeline(CLI::App& app, Global& global, const std::string& output_doc);
+/// The pipeline as it was changed by --set, threads, progress and cancelling; no recording yet.
+evaluation::RunRequest read_request(const PipelineOptions& options, const Global& global);
+/// Loads what [input] says; relative paths start at the pipeline file.
+void load_recording(evaluation::RunRequest& request);
 
 /// True once the user pressed Ctrl-C.
 bool interrupted();

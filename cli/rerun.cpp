@@ -4,7 +4,6 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/threads.h"
-#include "data/loaders.h"
 #include "evaluation/provenance.h"
 #include "evaluation/run.h"
 #include "percept/registry.h"
@@ -47,8 +46,7 @@ Command rerun_command() {
               request.options.cancelled = interrupted;
               request.options.threads = static_cast<int>(origin.at("partition").at("threads").as_integer());
               set_thread_budget(request.options.threads);
-              request.recording = data::load_input(request.pipeline.input, file.parent_path(), request.options.progress,
-                                                   file.string() + ": input");
+              load_recording(request);
               const Value now =
                   evaluation::provenance(registry, request.pipeline, request.recording, request.options.threads);
               if (!(now.at("inputs") == origin.at("inputs")))

@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/command.h"
-#include "core/error.h"
-#include "core/threads.h"
-#include "data/loaders.h"
+#include "evaluation/describe.h"
 #include "evaluation/provenance.h"
 #include "percept/registry.h"
 
@@ -15,35 +13,18 @@ Command run_command() {
   return {
       "run", "Run a pipeline file: split, fit, decode, score, audit, report",
       [](CLI::App& app, Global& global) -> std::function<Value()> {
-        struct Options {
-          std::string file, output;
-          std::vector<std::string> set;
-          bool dry_run = false;
-        };
-        auto o = std::make_shared<Options>();
-        app.add_option("pipeline", o->file, "Pipeline file (TOML)")->required()->type_name("FILE");
-        app.add_option("-o,--output", o->output, "Folder for the results (default: [output] folder, else runs/NAME)")
-            ->type_name("DIR");
-        app.add_option("--set", o->set,
-                       "Change one value: NODE.key=value, run.seed=3, official.gap_s=1; may be repeated")
-            ->type_name("KEY=VALUE")
-            ->allow_extra_args(false);
-        app.add_flag("--dry-run", o->dry_run,
+        const auto o = add_pipeline(app, global, "Folder for the results (default: [output] folder, else runs/NAME)");
+        const auto dry_run = std::make_shared<bool>(false);
+        app.add_flag("--dry-run", *dry_run,
                      "Print the resolved graph with shapes, rates, latency and memory, and run nothing");
-        add_threads(app, global);
-        add_json(app, global);
         app.footer(
             "The folder holds result.json, report.html, predictions, models and provenance.json; it appears when the\n"
             "run is done and replaces an older one as a whole. percept rerun FOLDER makes the same bytes again.");
-        return [o, &global]() -> Value {
+        return [o, dry_run, &global]() -> Value {
           const auto& registry = builtin_registry();
-          evaluation::RunRequest request;
-          request.pipeline = read_pipeline(o->file, registry, o->set);
-          request.options.progress = progress_bar(global);
-          request.options.cancelled = interrupted;
-          request.recording = data::load_input(request.pipeline.input, request.pipeline.file.parent_path(),
-                                               request.options.progress, o->file + ": input");
-          if (o->dry_run) {
+          auto request = read_request(*o, global);
+          load_recording(request);
+          if (*dry_run) {
             const Value graph = evaluation::describe_graph(registry, request.pipeline, request.recording);
             if (!global.json) {
               fmt::print("{:<16} {:<20} {:<24} {:>10} {:>11} {:>8}  {}\n", "node", "stage", "frame", "rate [Hz]",
@@ -60,7 +41,6 @@ Command run_command() {
           }
           Counters counters;
           request.options.counters = &counters;
-          request.options.threads = thread_budget();
           request.output = output_folder(request.pipeline, o->output);
           const auto outcome = evaluation::run_pipeline(registry, request);
           finish_progress();

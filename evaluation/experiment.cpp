@@ -9,7 +9,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
-#include "numerics/random.h"
+#include "evaluation/spool_data.h"
 
 namespace percept::evaluation {
 
@@ -47,77 +47,6 @@ std::string reference_name(const std::string& ref, const std::set<std::string>& 
   const auto dot = ref.rfind('.');
   return dot == std::string::npos ? ref : ref.substr(0, dot);
 }
-
-/// Training frames of one learned node, kept on disk where they are many.
-class SpoolData final : public Data {
- public:
-  SpoolData(StreamFormat x, StreamFormat y)
-      : x_format_(std::move(x)), y_format_(std::move(y)), x_(x_format_.size(), x_format_.scalar, ""),
-        y_(std::max<Index>(1, y_format_.size()), Scalar::f64, "") {
-    y_format_.scalar = Scalar::f64;
-  }
-  const StreamFormat& x_format() const override { return x_format_; }
-  const StreamFormat& y_format() const override { return y_format_; }
-  Index frames() const override { return x_.frames(); }
-  void start_segment() { starts_.push_back(x_.frames()); }
-  void append(ConstFrames x, const Eigen::MatrixXd& y, std::vector<std::int64_t> keys, std::int32_t group) {
-    x_.append(x);
-    if (y_format_.size()) y_.append(ConstFrames(y.data(), Scalar::f64, y.rows(), y.cols(), y.rows()));
-    keys_.insert(keys_.end(), keys.begin(), keys.end());
-    groups_.insert(groups_.end(), static_cast<std::size_t>(x.frames), group);
-  }
-  /// The target against the input by `shift` frames, around the end.
-  void shift_target(Index shift) {
-    const Index n = frames();
-    if (!y_format_.size() || n == 0 || shift % n == 0) return;
-    Eigen::MatrixXd all(y_.rows(), n), moved(y_.rows(), n);
-    y_.read(0, MutableFrames(all.data(), Scalar::f64, all.rows(), n, all.rows()));
-    for (Index k = 0; k < n; ++k) moved.col(k) = all.col(((k - shift) % n + n) % n);
-    shifted_ = std::make_unique<Spool>(y_.rows(), Scalar::f64, "");
-    shifted_->append(ConstFrames(moved.data(), Scalar::f64, moved.rows(), n, moved.rows()));
-  }
-  void pass(const std::function<void(const TrainingBlock&)>& f,
-            std::optional<std::uint64_t> shuffle_seed) const override {
-    constexpr Index kBlock = 4096;
-    struct Piece {
-      Index first, n, segment;
-    };
-    std::vector<Piece> pieces;
-    for (std::size_t s = 0; s < starts_.size(); ++s) {
-      const Index end = s + 1 < starts_.size() ? starts_[s + 1] : frames();
-      for (Index a = starts_[s]; a < end; a += kBlock)
-        pieces.push_back({a, std::min(kBlock, end - a), static_cast<Index>(s)});
-    }
-    if (shuffle_seed) {
-      const KeyedRandom random(*shuffle_seed, "blocks");
-      auto key = [&](const Piece& p) { return random.uniform(p.first); };
-      std::sort(pieces.begin(), pieces.end(), [&](auto& a, auto& b) { return key(a) < key(b); });
-    }
-    std::vector<std::byte> x(static_cast<std::size_t>(x_.rows() * kBlock) * bytes_of(x_.scalar()));
-    Eigen::MatrixXd y(y_format_.size(), kBlock);
-    for (auto& p : pieces) {
-      MutableFrames xs(x.data(), x_.scalar(), x_.rows(), p.n, x_.rows()),
-          ys(y.data(), Scalar::f64, y.rows(), p.n, y.rows());
-      x_.read(p.first, xs);
-      if (y.rows()) (shifted_ ? *shifted_ : y_).read(p.first, ys);
-      TrainingBlock b;
-      b.x = xs;
-      b.y = ys;
-      b.keys = std::span(keys_).subspan(static_cast<std::size_t>(p.first), static_cast<std::size_t>(p.n));
-      b.groups = std::span(groups_).subspan(static_cast<std::size_t>(p.first), static_cast<std::size_t>(p.n));
-      b.segment = p.segment;
-      f(b);
-    }
-  }
-
- private:
-  StreamFormat x_format_, y_format_;
-  Spool x_, y_;
-  std::unique_ptr<Spool> shifted_;
-  std::vector<std::int64_t> keys_;
-  std::vector<std::int32_t> groups_;
-  std::vector<Index> starts_;
-};
 
 double seconds_since(std::chrono::steady_clock::time_point t) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
@@ -288,6 +217,12 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
   }
 }
 
+std::shared_ptr<const Experiment> Experiment::uncounted() const {
+  auto copy = std::make_shared<Experiment>(*this);
+  copy->options_.counters = nullptr;
+  return copy;
+}
+
 RunOptions Experiment::run_options() const {
   RunOptions o;
   o.precision = pipeline_.precision;
@@ -379,54 +314,53 @@ Recording Experiment::cut(const RowRange& range) const {
   return part;
 }
 
-Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
-                                      std::span<const std::int64_t> keys, const RowRange* inside,
-                                      StreamFormat* target_format) const {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
+Experiment::TargetSource Experiment::find_target(const TargetSpec& target) const {
   const std::string where = pipeline_.file.string() + ": target";
-  const Stream* s = recording_.find(target.from);
-  Index offset = 0, rows = 0;
-  if (!s) {
-    const auto dot = target.from.rfind('.');
-    const std::string name = target.from.substr(0, dot),
-                      part = dot == std::string::npos ? "" : target.from.substr(dot + 1);
-    if (const Table* table = dot == std::string::npos ? nullptr : recording_.table(name)) {
-      const Column* column = table->find(part);
-      if (!column || column->is_text())
-        throw ConfigError(where, "\"" + target.from + "\"", "a column of numbers of that table");
-      if (format.axis != Axis::item)
-        throw ConfigError(where, "\"" + target.from + "\"",
-                          "a stream: a table column belongs to items, found " + format.describe());
-      if (target_format) *target_format = item_format({1}, Scalar::f64, part);
-      Eigen::MatrixXd y(1, frames);
-      for (Index k = 0; k < frames; ++k) {
-        const auto row = keys[static_cast<std::size_t>(k)];
-        y(0, k) = row >= 0 && row < static_cast<std::int64_t>(column->size())
-                      ? column->numbers[static_cast<std::size_t>(row)]
-                      : nan;
-      }
-      return y;
-    }
-    s = dot == std::string::npos ? nullptr : recording_.find(name);
-    if (!s) {
-      recording_.stream(target.from, where);  // throws, listing the streams
-    }
-    offset = s->format.part_offset(part);
-    if (offset < 0) throw ConfigError(where, "\"" + target.from + "\"", fmt::format("a part of stream '{}'", name));
-    rows = s->format.find_part(part)->size();
-  } else {
-    rows = s->format.size();
+  TargetSource found;
+  if ((found.stream = recording_.find(target.from))) {
+    found.format = found.stream->format;
+    return found;
   }
-  if (s->format.axis != format.axis)
-    throw ConfigError(where, "\"" + target.from + "\"",
-                      fmt::format("a target of the same axis: the input carries {}, the target {}", format.describe(),
-                                  s->format.describe()));
-  if (target_format) {
-    *target_format = s->format;
-    if (offset || rows != s->format.size())
-      std::erase_if(target_format->parts, [&](auto& p) { return s->format.part_offset(p.name) != offset; });
+  const auto dot = target.from.rfind('.');
+  if (dot == std::string::npos) recording_.stream(target.from, where);  // throws, listing the streams
+  const std::string name = target.from.substr(0, dot), part = target.from.substr(dot + 1);
+  if (const Table* table = recording_.table(name)) {
+    found.column = table->find(part);
+    if (!found.column || found.column->is_text())
+      throw ConfigError(where, "\"" + target.from + "\"", "a column of numbers of that table");
+    found.format = item_format({1}, Scalar::f64, part);
+    return found;
   }
-  Eigen::MatrixXd y = Eigen::MatrixXd::Constant(rows, frames, nan);
+  found.stream = recording_.find(name);
+  if (!found.stream) recording_.stream(target.from, where);
+  found.offset = found.stream->format.part_offset(part);
+  if (found.offset < 0) throw ConfigError(where, "\"" + target.from + "\"", fmt::format("a part of stream '{}'", name));
+  found.format = found.stream->format;
+  std::erase_if(found.format.parts, [&](auto& p) { return p.name != part; });
+  return found;
+}
+
+Index Experiment::outputs_of(const TargetSpec& target) const { return find_target(target).format.size(); }
+
+Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
+                                      std::span<const std::int64_t> keys, const RowRange* inside) const {
+  const auto source = find_target(target);
+  if (source.format.axis != format.axis)
+    throw ConfigError(pipeline_.file.string() + ": target", "\"" + target.from + "\"",
+                      source.column ? "a stream: a table column belongs to items, found " + format.describe()
+                                    : fmt::format("a target of the same axis: the input carries {}, the target {}",
+                                                  format.describe(), source.stream->format.describe()));
+  const Index rows = source.format.size();
+  Eigen::MatrixXd y = Eigen::MatrixXd::Constant(rows, frames, std::numeric_limits<double>::quiet_NaN());
+  if (source.column) {
+    for (Index k = 0; k < frames; ++k) {
+      const auto row = keys[static_cast<std::size_t>(k)];
+      if (row >= 0 && row < static_cast<std::int64_t>(source.column->size()))
+        y(0, k) = source.column->numbers[static_cast<std::size_t>(row)];
+    }
+    return y;
+  }
+  const Stream* s = source.stream;
   std::map<std::int64_t, std::int64_t> position;
   if (format.axis == Axis::item)
     for (std::int64_t p = 0; p < s->frames(); ++p) position[item_key(*s, p)] = p;
@@ -461,7 +395,7 @@ Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamForm
     while (k + n < frames && n < 8192 && source_of(k + n) == first + n) ++n;
     Eigen::MatrixXd block(s->format.size(), n);
     s->samples->read(first, MutableFrames(block.data(), Scalar::f64, block.rows(), n, block.rows()));
-    y.middleCols(k, n) = block.middleRows(offset, rows);
+    y.middleCols(k, n) = block.middleRows(source.offset, rows);
     k += n;
   }
   return y;
@@ -500,11 +434,10 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
       nodes.push_back(input);
       Eigen::Index missing_target = 0;
       for (std::size_t r = 0; r < ranges.size(); ++r) {
-        const auto segment = run_segment(cut(ranges[r]), nodes, input.name);
+        const auto segment = run_segment(cut(ranges[r]), nodes, {input.name}).at(input.name);
         StreamFormat y_format;
         y_format.axis = segment.format.axis;
-        if (target) target_at(*target, segment.format, 0, {}, nullptr, &y_format);
-        else y_format.parts.clear();
+        if (target) y_format = find_target(*target).format;
         if (!data) data = std::make_unique<SpoolData>(segment.format, y_format);
         data->start_segment();
         const Index total = segment.frames->frames(), rows = segment.frames->rows();
@@ -522,10 +455,10 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
           if (target) {
             StreamFormat piece = segment.format;
             if (piece.axis == Axis::time) piece.start_s = segment.format.time_of(at);
-            y = target_at(*target, piece, n, keys, &ranges[r], nullptr);
+            y = target_at(*target, piece, n, keys, &ranges[r]);
             missing_target += (y.array().isNaN().colwise().any()).count();
           }
-          data->append(x, y, std::move(keys), static_cast<std::int32_t>(r));
+          data->append(x, y, keys, static_cast<std::int32_t>(r));
         }
       }
       if (!data || data->frames() == 0)
@@ -563,73 +496,73 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
   return fitted;
 }
 
-Experiment::Segment Experiment::run_segment(const Recording& part, const std::vector<NodeSpec>& nodes,
-                                            const std::string& name) const {
-  Segment segment;
-  std::map<std::string, SinkFn> sinks{{name, [&](const Block& b) {
-                                         if (!segment.frames)
-                                           segment.frames = std::make_shared<Spool>(b.x.rows, b.x.scalar, "");
-                                         segment.frames->append(b.x);
-                                         segment.keys.insert(segment.keys.end(), b.keys.begin(), b.keys.end());
-                                       }}};
-  segment.format = run_offline(registry_, part, nodes, run_options(), sinks).at(name);
-  if (!segment.frames) segment.frames = std::make_shared<Spool>(segment.format.size(), segment.format.scalar, "");
-  return segment;
+std::map<std::string, Experiment::Segment> Experiment::run_segment(const Recording& part,
+                                                                   const std::vector<NodeSpec>& nodes,
+                                                                   const std::vector<std::string>& names) const {
+  std::map<std::string, Segment> segments;
+  std::map<std::string, SinkFn> sinks;
+  for (auto& name : names)
+    sinks[name] = [&segment = segments[name]](const Block& b) {
+      if (!segment.frames) segment.frames = std::make_shared<Spool>(b.x.rows, b.x.scalar, "");
+      segment.frames->append(b.x);
+      segment.keys.insert(segment.keys.end(), b.keys.begin(), b.keys.end());
+    };
+  for (auto& [name, format] : run_offline(registry_, part, nodes, run_options(), sinks)) {
+    auto& segment = segments[name];
+    segment.format = format;
+    if (!segment.frames) segment.frames = std::make_shared<Spool>(format.size(), format.scalar, "");
+  }
+  return segments;
+}
+
+std::map<std::string, Decoded> Experiment::apply(const Fitted& fitted, const std::vector<std::string>& nodes,
+                                                 const std::vector<RowRange>& ranges) const {
+  std::map<std::string, Decoded> all;
+  for (auto& range : ranges)
+    for (auto& [name, segment] : run_segment(cut(range), fitted.nodes, nodes)) {
+      auto& d = all[name];
+      const Index n = segment.frames->frames();
+      if (d.format.parts.empty()) {
+        d.format = segment.format;
+        if (d.format.axis == Axis::time) {
+          // the node's clock over the whole recording: segments start on it, up to rounding
+          const double duration = static_cast<double>(lead_.frames()) / lead_.format.rate_hz;
+          const auto before = static_cast<std::int64_t>(
+              std::floor((segment.format.start_s - lead_.format.start_s) * segment.format.rate_hz + 0.5));
+          d.format.start_s = segment.format.start_s - static_cast<double>(before) / segment.format.rate_hz;
+          d.count = static_cast<Index>(std::ceil(duration * segment.format.rate_hz - 1e-6));
+        }
+        d.frames = Eigen::MatrixXd::Constant(d.format.size(), d.count, std::numeric_limits<double>::quiet_NaN());
+      }
+      const Index at = d.format.axis == Axis::item ? d.count : d.format.nearest_frame(segment.format.start_s);
+      if (at < 0) throw Error(fmt::format("{}: frames before the start of the recording", name));
+      if (at + n > d.count) {
+        d.frames.conservativeResize(Eigen::NoChange, at + n);
+        d.frames.rightCols(at + n - d.count).setConstant(std::numeric_limits<double>::quiet_NaN());
+        d.count = at + n;
+      }
+      d.keys.insert(d.keys.end(), segment.keys.begin(), segment.keys.end());
+      for (Index k = 0; k < n; k += 8192) {
+        const Index m = std::min<Index>(8192, n - k), rows = d.frames.rows();
+        segment.frames->read(k, MutableFrames(d.frames.data() + (at + k) * rows, Scalar::f64, rows, m, rows));
+      }
+      if (n) d.ranges.emplace_back(at, at + n - 1);
+    }
+  return all;
 }
 
 Decoded Experiment::apply(const Fitted& fitted, const std::string& node, const std::vector<RowRange>& ranges) const {
-  Decoded all;
-  const double nan = std::numeric_limits<double>::quiet_NaN();
-  bool started = false;
-  for (auto& range : ranges) {
-    const auto segment = run_segment(cut(range), fitted.nodes, node);
-    const Index n = segment.frames->frames();
-    if (!started) {
-      started = true;
-      all.format = segment.format;
-      if (all.format.axis == Axis::time) {
-        // the node's clock over the whole recording: segments start on it, up to rounding
-        const double duration = static_cast<double>(lead_.frames()) / lead_.format.rate_hz;
-        const auto before = static_cast<std::int64_t>(
-            std::floor((segment.format.start_s - lead_.format.start_s) * segment.format.rate_hz + 0.5));
-        all.format.start_s = segment.format.start_s - static_cast<double>(before) / segment.format.rate_hz;
-        all.frames = Eigen::MatrixXd::Constant(
-            all.format.size(), static_cast<Index>(std::ceil(duration * segment.format.rate_hz - 1e-6)), nan);
-      } else {
-        all.frames.resize(all.format.size(), 0);
-      }
-    }
-    Index at;
-    if (all.format.axis == Axis::time) {
-      at = static_cast<Index>(all.format.nearest_frame(segment.format.start_s));
-      if (at < 0) throw Error(fmt::format("{}: frames before the start of the recording", node));
-      if (at + n > all.frames.cols()) {
-        const Index had = all.frames.cols();
-        all.frames.conservativeResize(Eigen::NoChange, at + n);
-        all.frames.rightCols(at + n - had).setConstant(nan);
-      }
-    } else {
-      at = all.frames.cols();
-      all.frames.conservativeResize(Eigen::NoChange, at + n);
-      all.keys.insert(all.keys.end(), segment.keys.begin(), segment.keys.end());
-    }
-    for (Index k = 0; k < n; k += 8192) {
-      const Index m = std::min<Index>(8192, n - k);
-      segment.frames->read(k, MutableFrames(all.frames.data() + (at + k) * all.frames.rows(), Scalar::f64,
-                                            all.frames.rows(), m, all.frames.rows()));
-    }
-    if (n) all.ranges.emplace_back(at, at + n - 1);
-  }
-  return all;
+  return apply(fitted, std::vector{node}, ranges)[node];
 }
 
 std::int64_t Experiment::lead_frame(double t_s) const { return lead_.format.nearest_frame(t_s); }
 
-Eigen::MatrixXd Experiment::truth(const TargetSpec& target, const Decoded& like, StreamFormat* format) const {
-  return target_at(target, like.format, like.frames.cols(), like.keys, nullptr, format);
+Eigen::MatrixXd Experiment::truth(const TargetSpec& target, const FrameAxis& like, StreamFormat* format) const {
+  if (format) *format = find_target(target).format;
+  return target_at(target, like.format, like.count, like.keys, nullptr);
 }
 
-std::vector<RowRange> Experiment::ranges_on(const Decoded& axis, const std::vector<RowRange>& lead_ranges) const {
+std::vector<RowRange> Experiment::ranges_on(const FrameAxis& axis, const std::vector<RowRange>& lead_ranges) const {
   std::vector<RowRange> out;
   for (auto& r : lead_ranges) {
     if (axis.format.axis == Axis::time && lead_.format.axis == Axis::time) {
@@ -639,7 +572,7 @@ std::vector<RowRange> Experiment::ranges_on(const Decoded& axis, const std::vect
           0, static_cast<std::int64_t>(std::ceil((from - axis.format.start_s) * axis.format.rate_hz - 1e-6)));
       const auto last =
           std::min<std::int64_t>(
-              axis.frames.cols(),
+              axis.count,
               static_cast<std::int64_t>(std::ceil((until - axis.format.start_s) * axis.format.rate_hz - 1e-6))) -
           1;
       if (last >= first) out.emplace_back(first, last);

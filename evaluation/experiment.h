@@ -44,12 +44,17 @@ struct Fitted {
   const Model* model(const std::string& node) const;
 };
 
-/// Frames of one node on its own clock over the whole recording; NaN where it was not run.
-struct Decoded {
-  StreamFormat format;             ///< time axis: start_s of frame 0 of `frames`
-  Eigen::MatrixXd frames;          ///< rows x frames
+/// When, or of which items, the frames of an edge are.
+struct FrameAxis {
+  StreamFormat format;             ///< time axis: start_s of frame 0
+  Index count = 0;                 ///< frames
   std::vector<std::int64_t> keys;  ///< item axis: key of each frame
-  std::vector<RowRange> ranges;    ///< the ranges asked for, in frames of this axis; empty ones left out
+};
+
+/// Frames of one node on its own clock over the whole recording; NaN where it was not run.
+struct Decoded : FrameAxis {
+  Eigen::MatrixXd frames;        ///< rows x count
+  std::vector<RowRange> ranges;  ///< the ranges asked for, in frames of this axis; empty ones left out
 };
 
 /// The model of a stage with `model = "FOLDER"` (relative to the working folder, else to the pipeline file).
@@ -78,17 +83,23 @@ class Experiment {
   SplitContext split_context() const;
   const Pipeline& pipeline() const { return pipeline_; }
   const Recording& recording() const { return recording_; }
+  /// The same engine, but what happens in it is not counted: for controls. Nothing runs again.
+  std::shared_ptr<const Experiment> uncounted() const;
 
   /// Fits every learned node that has no model on these closed ranges of lead rows, and sees nothing else.
   /// target_shift: the target is moved circularly by so many frames against the input (the shuffled control).
   Fitted fit(const std::vector<RowRange>& train, Index target_shift = 0) const;
-  /// Frames of `node` over these ranges of lead rows, each streamed from a fresh start.
+  /// Frames of these nodes over these ranges of lead rows, in one pass; each range is streamed from a fresh start.
+  std::map<std::string, Decoded> apply(const Fitted& fitted, const std::vector<std::string>& nodes,
+                                       const std::vector<RowRange>& ranges) const;
   Decoded apply(const Fitted& fitted, const std::string& node, const std::vector<RowRange>& ranges) const;
   /// The target on the clock of `like` (nearest frame to t + lag_s, or the same key): outputs x frames, NaN where
   /// there is none.
-  Eigen::MatrixXd truth(const TargetSpec& target, const Decoded& like, StreamFormat* format = nullptr) const;
+  Eigen::MatrixXd truth(const TargetSpec& target, const FrameAxis& like, StreamFormat* format = nullptr) const;
+  /// How many outputs a target has. Throws ConfigError when there is no such stream or column.
+  Index outputs_of(const TargetSpec& target) const;
   /// Lead ranges as ranges of another clock.
-  std::vector<RowRange> ranges_on(const Decoded& axis, const std::vector<RowRange>& lead_ranges) const;
+  std::vector<RowRange> ranges_on(const FrameAxis& axis, const std::vector<RowRange>& lead_ranges) const;
   /// The target of a node: its own, or that of the nearest learned node above it.
   std::optional<TargetSpec> target_of(const std::string& node) const;
   /// Names of the learned nodes in the order they are fitted.
@@ -101,13 +112,21 @@ class Experiment {
     std::shared_ptr<Spool> frames;
     std::vector<std::int64_t> keys;
   };
-  Segment run_segment(const Recording& part, const std::vector<NodeSpec>& nodes, const std::string& name) const;
+  /// Where the numbers of a target are: rows of a stream, or a column of a table.
+  struct TargetSource {
+    const Stream* stream = nullptr;
+    const Column* column = nullptr;
+    Index offset = 0;     ///< first row of the stream
+    StreamFormat format;  ///< of the target alone
+  };
+  std::map<std::string, Segment> run_segment(const Recording& part, const std::vector<NodeSpec>& nodes,
+                                             const std::vector<std::string>& names) const;
   std::int64_t lead_frame(double t_s) const;
   Recording cut(const RowRange& lead_range) const;
   RunOptions run_options() const;
+  TargetSource find_target(const TargetSpec& target) const;
   Eigen::MatrixXd target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
-                            std::span<const std::int64_t> keys, const RowRange* inside,
-                            StreamFormat* target_format) const;
+                            std::span<const std::int64_t> keys, const RowRange* inside) const;
 
   Registry registry_;  ///< with the engine's own identity stage
   Pipeline pipeline_;

@@ -67,6 +67,12 @@ const MetricInfo& metric_info(const std::string& name, const std::string& where)
   throw ConfigError(where, name, fmt::format("one of {}{}", fmt::join(names, ", "), did_you_mean(name, names)));
 }
 
+void require_outputs(const MetricInfo& info, Index outputs, const std::string& where) {
+  if (outputs < 1) throw ConfigError(where, info.name, "at least one output, found 0");
+  if (info.outputs > 0 && outputs != info.outputs)
+    throw ConfigError(where, info.name, fmt::format("a target of {} outputs (x, y), found {}", info.outputs, outputs));
+}
+
 double Score::headline() const {
   double sum = 0;
   for (double v : values) sum += v;
@@ -156,10 +162,7 @@ Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen
   Score s;
   s.info = metric_info(metric);
   const Index outputs = truth.rows();
-  if (outputs < 1) throw ConfigError("metrics", metric, "at least one output, found 0");
-  if (s.info.outputs > 0 && outputs != s.info.outputs)
-    throw ConfigError("metrics", metric,
-                      fmt::format("a target of {} outputs (x, y), found {}", s.info.outputs, outputs));
+  require_outputs(s.info, outputs);
   const Eigen::MatrixXd per_frame = frame_sums(truth, decoded);
   const Eigen::VectorXd sums = per_frame.rowwise().sum();
   s.frames = static_cast<Index>(sums[kScored]);

@@ -26,6 +26,8 @@ struct MetricInfo {
 const std::vector<MetricInfo>& metrics();
 /// Throws ConfigError "where = NAME: expected one of rmse, ... (did you mean ...)".
 const MetricInfo& metric_info(const std::string& name, const std::string& where = "metrics");
+/// Throws ConfigError "where = NAME: expected a target of 2 outputs (x, y), found 4".
+void require_outputs(const MetricInfo& info, Index outputs, const std::string& where = "metrics");
 
 /// One metric on one set of frames.
 struct Score {

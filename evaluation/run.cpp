@@ -12,9 +12,11 @@
 #include "evaluation/audit.h"
 #include "evaluation/bootstrap.h"
 #include "evaluation/calibration.h"
+#include "evaluation/describe.h"
 #include "evaluation/metrics.h"
 #include "evaluation/provenance.h"
 #include "evaluation/report/report.h"
+#include "evaluation/scoring.h"
 #include "evaluation/search.h"
 #include "io/store.h"
 
@@ -22,108 +24,6 @@ namespace percept::evaluation {
 namespace fs = std::filesystem;
 
 namespace {
-
-/// The test frames of one score under one split, of all its folds.
-struct Pooled {
-  Decoded axis;                                ///< clock (time) or keys (items), and the decoded frames
-  Eigen::MatrixXd truth, decoded, covariance;  ///< on the axis; NaN where nothing was tested
-  std::vector<RowRange> tests;                 ///< in axis frames
-  std::vector<std::string> outputs;
-  std::string unit;
-  std::string part;
-};
-
-struct FoldRun {
-  Fold fold;
-  std::shared_ptr<const Experiment> experiment;
-  Fitted fitted;
-};
-
-Index count(const std::vector<RowRange>& ranges) {
-  Index n = 0;
-  for (auto& r : ranges) n += r.second - r.first + 1;
-  return n;
-}
-
-/// What is compared with the target: the part asked for, else "mean", else the first.
-std::string scored_part(const ScoreSpec& score, const StreamFormat& format) {
-  if (!score.part.empty()) {
-    std::vector<std::string> parts;
-    for (auto& p : format.parts) parts.push_back(p.name);
-    if (!format.find_part(score.part))
-      throw ConfigError(score.where + ".part", "\"" + score.part + "\"",
-                        fmt::format("one of {}{}", fmt::join(parts, ", "), did_you_mean(score.part, parts)));
-    return score.part;
-  }
-  return format.find_part("mean") ? "mean" : format.parts[0].name;
-}
-
-TargetSpec scored_target(const ScoreSpec& score, const Experiment& e, const std::string& node) {
-  if (!score.target.empty()) {
-    auto t = e.target_of(node).value_or(TargetSpec{});
-    if (t.from != score.target) t = {score.target, 0};
-    return t;
-  }
-  if (auto t = e.target_of(node)) return *t;
-  throw ConfigError(score.where + ".target", "", "the stream that the score compares with");
-}
-
-void put_columns(Eigen::MatrixXd& into, const Eigen::MatrixXd& from, const std::vector<RowRange>& ranges) {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
-  if (into.rows() != from.rows()) into = Eigen::MatrixXd::Constant(from.rows(), from.cols(), nan);
-  if (into.cols() < from.cols()) {
-    const Index had = into.cols();
-    into.conservativeResize(Eigen::NoChange, from.cols());
-    into.rightCols(from.cols() - had).setConstant(nan);
-  }
-  for (auto& r : ranges)
-    into.middleCols(r.first, r.second - r.first + 1) = from.middleCols(r.first, r.second - r.first + 1);
-}
-
-Pooled pool(const ScoreSpec& score, const std::string& node, const std::vector<FoldRun>& folds) {
-  Pooled p;
-  for (auto& f : folds) {
-    const auto given = f.experiment->apply(f.fitted, node, f.fold.test);
-    if (given.ranges.empty())
-      throw DataError(f.experiment->recording().name, node, "frames in the test rows of " + f.fold.name, "none");
-    StreamFormat target_format;
-    const auto truth = f.experiment->truth(scored_target(score, *f.experiment, node), given, &target_format);
-    p.part = scored_part(score, given.format);
-    const Index at = given.format.part_offset(p.part), rows = given.format.find_part(p.part)->size();
-    if (rows != truth.rows())
-      throw ConfigError(score.where, "",
-                        fmt::format("as many outputs as targets: '{}' gives {} in part '{}', the target has {}", node,
-                                    rows, p.part, truth.rows()));
-    p.outputs = target_format.row_names();
-    p.unit = target_format.parts.empty() ? "" : target_format.parts[0].unit;
-    const Part* cov = given.format.find_part("covariance");
-    const bool with_covariance = p.part == "mean" && cov && cov->size() == rows * rows;
-    const Index cov_at = with_covariance ? given.format.part_offset("covariance") : 0;
-    if (given.format.axis == Axis::time) {
-      if (p.axis.frames.size() == 0) p.axis = given;
-      put_columns(p.truth, truth, given.ranges);
-      put_columns(p.decoded, given.frames.middleRows(at, rows), given.ranges);
-      if (with_covariance) put_columns(p.covariance, given.frames.middleRows(cov_at, rows * rows), given.ranges);
-      p.tests.insert(p.tests.end(), given.ranges.begin(), given.ranges.end());
-      continue;
-    }
-    const Index had = p.truth.cols(), n = given.frames.cols();
-    p.axis.format = given.format;
-    p.axis.keys.insert(p.axis.keys.end(), given.keys.begin(), given.keys.end());
-    p.truth.conservativeResize(rows, had + n);
-    p.truth.rightCols(n) = truth;
-    p.decoded.conservativeResize(rows, had + n);
-    p.decoded.rightCols(n) = given.frames.middleRows(at, rows);
-    if (with_covariance) {
-      p.covariance.conservativeResize(rows * rows, had + n);
-      p.covariance.rightCols(n) = given.frames.middleRows(cov_at, rows * rows);
-    }
-    if (n) p.tests.emplace_back(had, had + n - 1);
-  }
-  std::sort(p.tests.begin(), p.tests.end());
-  if (p.axis.format.axis == Axis::time) p.axis.frames.resize(0, std::max(p.truth.cols(), p.axis.frames.cols()));
-  return p;
-}
 
 Value number_or_null(double v) { return std::isfinite(v) ? Value(v) : Value(); }
 
@@ -142,125 +42,6 @@ Value plain(const Score& s, const Bootstrap& b) {
   return a;
 }
 
-/// One control: scored like the decoder, kept for the result and for the report.
-struct Control {
-  std::string key, name, kind, doc, absent;
-  std::vector<Score> scores;
-};
-
-std::vector<Control> audit(const ScoreSpec& spec, const Pooled& p, const std::string& node,
-                           const std::vector<FoldRun>& folds, const EngineOptions& options, std::uint64_t seed) {
-  std::vector<Control> controls;
-  const auto truth = gather(p.truth, p.tests);
-  const bool clocked = p.axis.format.axis == Axis::time;
-  const Index frames = p.truth.cols();
-
-  auto with_confounds = [&](const char* key, const char* name, const Confounds& confounds, const std::string& absent) {
-    Control alone{key, std::string(name) + " alone", "control", confounds.doc, absent, {}};
-    Control removed{
-        std::string("without_") + key,
-        std::string(name) + " taken out",
-        "removed",
-        fmt::format(
-            "Truth and decoded after the part that {} explains (fitted on the training rows) was subtracted from both.",
-            name),
-        absent,
-        {}};
-    if (absent.empty()) {
-      Eigen::MatrixXd predicted, truth_left, decoded_left;
-      for (auto& f : folds) {
-        const auto train = f.experiment->ranges_on(p.axis, f.fold.train),
-                   test = f.experiment->ranges_on(p.axis, f.fold.test);
-        const auto all = f.experiment->truth(scored_target(spec, *f.experiment, node), p.axis);
-        const auto fit = fit_confounds(confounds, all, train);
-        const Eigen::MatrixXd guess = fit.predict(confounds.x);
-        put_columns(predicted, guess, test);
-        put_columns(truth_left, p.truth - guess, test);
-        put_columns(decoded_left, p.decoded - guess, test);
-      }
-      for (auto& m : spec.metrics) {
-        alone.scores.push_back(score(m, truth, gather(predicted, p.tests)));
-        removed.scores.push_back(score(m, gather(truth_left, p.tests), gather(decoded_left, p.tests)));
-      }
-    }
-    controls.push_back(std::move(alone));
-    controls.push_back(std::move(removed));
-  };
-
-  for (auto& wanted : spec.confounds) {
-    if (wanted == "time") {
-      if (clocked) with_confounds("time", "time", time_confounds(frames), "");
-      else with_confounds("time", "time", {}, "items have no clock");
-    } else if (wanted == "trial") {
-      Confounds c;
-      std::string absent = "items have no trials";
-      if (clocked) {
-        c = trial_confounds(folds[0].experiment->recording().events, frames, p.axis.format.rate_hz,
-                            p.axis.format.start_s);
-        absent = c.x.rows() ? "" : "the recording has no trials";
-      }
-      with_confounds("trial", "trial structure", c, absent);
-    } else {
-      Control shuffled{"shuffled", "shuffled activity", "control", "", "", {}};
-      const auto learned = folds[0].experiment->learned();
-      const bool fits =
-          std::any_of(folds[0].fitted.models.begin(), folds[0].fitted.models.end(), [](auto& m) { return !m.loaded; });
-      if (learned.empty() || !fits) shuffled.absent = "nothing was fitted in this run";
-      else if (spec.shuffles == 0) shuffled.absent = "shuffles = 0";
-      else {
-        std::vector<std::vector<Score>> runs;
-        for (std::int64_t k = 0; k < spec.shuffles; ++k) {
-          if (options.cancelled && options.cancelled()) throw Interrupted();
-          Eigen::MatrixXd decoded;
-          Eigen::MatrixXd items;
-          for (auto& f : folds) {
-            const Index n = count(f.fold.train);
-            const auto shifts = circular_shifts(
-                n, std::min<Index>(std::max<Index>(1, n / 10), std::max<Index>(1, n / 4)), spec.shuffles, seed);
-            const auto fitted = f.experiment->fit(f.fold.train, shifts[static_cast<std::size_t>(k) % shifts.size()]);
-            const auto given = f.experiment->apply(fitted, node, f.fold.test);
-            const Eigen::MatrixXd part =
-                given.frames.middleRows(given.format.part_offset(p.part), given.format.find_part(p.part)->size());
-            if (clocked) put_columns(decoded, part, given.ranges);
-            else {
-              const Index had = items.cols();
-              items.conservativeResize(part.rows(), had + part.cols());
-              items.rightCols(part.cols()) = part;
-            }
-          }
-          if (clocked && decoded.cols() < frames)
-            put_columns(decoded, Eigen::MatrixXd::Constant(decoded.rows(), frames, std::nan("")), {});
-          std::vector<Score> scores;
-          for (auto& m : spec.metrics) scores.push_back(score(m, truth, clocked ? gather(decoded, p.tests) : items));
-          runs.push_back(std::move(scores));
-        }
-        shuffled.doc = fmt::format(
-            "The same decoder fitted to a target shifted in time against the activity, by at least a tenth of the "
-            "training rows; mean of {} fits.",
-            spec.shuffles);
-        shuffled.scores = runs[0];
-        for (std::size_t m = 0; m < shuffled.scores.size(); ++m)
-          for (std::size_t v = 0; v < shuffled.scores[m].values.size(); ++v) {
-            double sum = 0;
-            for (auto& r : runs) sum += r[m].values[v];
-            shuffled.scores[m].values[v] = sum / static_cast<double>(runs.size());
-          }
-      }
-      controls.push_back(std::move(shuffled));
-    }
-  }
-  return controls;
-}
-
-void put_level(Value& root, const std::string& score, bool many_scores, const std::string& split, bool many_splits,
-               const Value& v) {
-  Value* at = &root;
-  if (at->is_null()) *at = Value::table();
-  if (many_scores) at = &(*at)[score];
-  if (many_splits) at = &(*at)[split];
-  *at = v;
-}
-
 Value dataset_value(const Recording& r) {
   Value data = Value::object({{"name", r.name}});
   for (const char* key : {"title", "licence", "citation", "url", "note"})
@@ -273,7 +54,12 @@ Value dataset_value(const Recording& r) {
   return data;
 }
 
-std::string trimmed(double v) { return fmt::format("{:.6g}", v); }
+/// By name: the order in which counters were made depends on what a cache held.
+std::vector<std::pair<std::string, std::int64_t>> sorted(const Counters& counters) {
+  auto all = counters.nonzero();
+  std::sort(all.begin(), all.end());
+  return all;
+}
 
 Value models_value(const std::vector<FoldRun>& folds, const std::string& split, const Counters* counters) {
   Value models = Value::array();
@@ -288,7 +74,7 @@ Value models_value(const std::vector<FoldRun>& folds, const std::string& split, 
       if (auto* params = m.model->meta.find("params")) entry["params"] = *params;
       Value counted = Value::table();
       if (counters)
-        for (auto& [name, n] : counters->nonzero())
+        for (auto& [name, n] : sorted(*counters))
           if (name.rfind(m.node + ".", 0) == 0) counted[name.substr(m.node.size() + 1)] = n;
       entry["counters"] = counted;
       models.push_back(entry);
@@ -306,13 +92,151 @@ void write_run_file(const fs::path& folder, double seconds) {
 Value counters_value(const Counters* counters) {
   Value v = Value::table();
   if (counters)
-    for (auto& [name, n] : counters->nonzero()) v[name] = n;
+    for (auto& [name, n] : sorted(*counters)) v[name] = n;
   return v;
 }
 
 double since(std::chrono::steady_clock::time_point t) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
 }
+
+/// result.json and what the report is made of, filled split by split and score by score.
+struct Results {
+  const Pipeline& pipeline;
+  Value result, report;
+  io::StoreWriter predictions;
+
+  Results(const Pipeline& p, const Recording& recording, const Value& split, const fs::path& folder)
+      : pipeline(p), predictions(folder / "predictions.percept") {
+    predictions.set_name(recording.name);
+    result = Value::object({{"scores", Value::table()},
+                            {"intervals", Value::table()},
+                            {"controls", Value::table()},
+                            {"split", split},
+                            {"calibration", Value::table()}});
+    report = Value::object({{"title", p.title.empty() ? p.file.stem().string() : p.title}});
+    if (!p.description.empty()) report["description"] = p.description;
+    report["warnings"] = Value::array();
+    for (auto& w : recording.warnings()) report["warnings"].push_back(w);
+    report["data"] = dataset_value(recording);
+    report["split"] = split;
+    for (const char* list : {"scores", "trajectories", "calibration", "models"}) report[list] = Value::array();
+  }
+
+  /// Under `section`, with the levels of which there are more than one.
+  void put(const char* section, const ScoreSpec& spec, const SplitSpec& split, Value v) {
+    Value* at = &result[section];
+    if (pipeline.scores.size() > 1) at = &(*at)[spec.name];
+    if (pipeline.splits.size() > 1) at = &(*at)[split.name];
+    *at = std::move(v);
+  }
+
+  void add(const ScoreSpec& spec, const SplitSpec& split, const Pooled& pooled, const std::vector<Score>& scores,
+           const std::vector<Control>& controls) {
+    const auto truth = gather(pooled.truth, pooled.tests), decoded = gather(pooled.decoded, pooled.tests);
+    const auto starts = segment_starts(pooled.tests);
+    BootstrapOptions boot;
+    if (spec.bootstrap > 0) boot.resamples = spec.bootstrap;  // without, only the calibration has intervals
+    boot.seed = pipeline.seed;
+    boot.block_frames =
+        static_cast<Index>(std::llround(spec.bootstrap_block_s * std::max(pooled.axis.format.rate_hz, 1.0)));
+
+    Value values = Value::table(), intervals = Value::table(), metrics_value = Value::array();
+    for (auto& sc : scores) {
+      values[sc.info.name] = plain(sc);
+      if (spec.bootstrap > 0) {
+        const auto b = bootstrap(sc, truth, decoded, starts, boot);
+        intervals[sc.info.name] = plain(sc, b);
+        metrics_value.push_back(to_value(sc, &b, pooled.outputs));
+      } else {
+        metrics_value.push_back(to_value(sc, nullptr, pooled.outputs));
+      }
+    }
+    put("scores", spec, split, values);
+    put("intervals", spec, split, intervals);
+
+    // the audit stands beside the score, never somewhere else
+    Value controls_value = Value::table(), report_controls = Value::array();
+    for (auto& c : controls) {
+      Value shown = Value::object({{"name", c.name}, {"kind", c.kind}, {"doc", c.doc}});
+      if (!c.absent.empty()) {
+        controls_value[c.key] = Value::object({{"absent", c.absent}});
+        shown["absent"] = c.absent;
+      } else {
+        Value v = Value::table(), m = Value::array();
+        for (auto& sc : c.scores) {
+          v[sc.info.name] = plain(sc);
+          m.push_back(to_value(sc, nullptr, pooled.outputs));
+        }
+        controls_value[c.key] = v;
+        shown["metrics"] = m;
+      }
+      report_controls.push_back(shown);
+    }
+    Value score_value = Value::object({{"name", spec.name},
+                                       {"split", split.name},
+                                       {"model", pooled.node},
+                                       {"metrics", metrics_value},
+                                       {"controls", report_controls}});
+    if (spec.permutations > 0 && !scores.empty()) {
+      try {
+        const auto null = shift_null(spec.metrics[0], truth, decoded, spec.permutations, pipeline.seed);
+        const auto made = static_cast<std::int64_t>(null.values.size());
+        score_value["p"] = Value::object(
+            {{"value", null.p}, {"metric", spec.metrics[0]}, {"permutations", made}, {"method", null.method}});
+        controls_value["permutation"] =
+            Value::object({{"p", null.p}, {"metric", spec.metrics[0]}, {"permutations", made}});
+      } catch (const DataError& e) {
+        controls_value["permutation"] = Value::object({{"absent", e.what()}});
+      }
+    }
+    put("controls", spec, split, controls_value);
+    report["scores"].push_back(score_value);
+
+    const std::string label = (spec.name.empty() ? pooled.node : spec.name) + ", " + split.name;
+    Eigen::MatrixXd covariance;
+    if (pooled.covariance.rows()) {
+      covariance = gather(pooled.covariance, pooled.tests);
+      Value v = to_value(calibrate(truth, decoded, covariance, starts, boot));
+      put("calibration", spec, split, v);
+      v["name"] = label;
+      report["calibration"].push_back(v);
+    }
+    TrajectoryOptions t;
+    t.name = label;
+    t.outputs = pooled.outputs;
+    t.unit = pooled.unit;
+    t.starts = starts;
+    if (pooled.axis.format.axis == Axis::time) {
+      t.rate_hz = pooled.axis.format.rate_hz;
+      t.start_s = pooled.axis.format.time_of(pooled.tests.empty() ? 0 : pooled.tests[0].first);
+      for (auto& r : pooled.tests) t.segment_times.push_back(pooled.axis.format.time_of(r.first));
+    }
+    report["trajectories"].push_back(trajectory(truth, decoded, covariance, t));
+    if (pipeline.save_predictions) save(spec, split, pooled);
+  }
+
+  void save(const ScoreSpec& spec, const SplitSpec& split, const Pooled& pooled) {
+    const std::string prefix =
+        (pipeline.scores.size() > 1 ? spec.name + "." : "") + (pipeline.splits.size() > 1 ? split.name + "." : "");
+    auto one = [&](const std::string& name, const Eigen::MatrixXd& m) {
+      StreamFormat f = pooled.axis.format.axis == Axis::time
+                           ? time_format(m.rows(), pooled.axis.format.rate_hz, Scalar::f64, name)
+                           : item_format({m.rows()}, Scalar::f64, name);
+      f.start_s = pooled.axis.format.start_s;
+      f.parts[0].unit = pooled.unit;
+      if (m.rows() == static_cast<Index>(pooled.outputs.size()))
+        for (auto& o : pooled.outputs)
+          f.parts[0].rows.push_back({.name = o, .kind = "", .unit = pooled.unit, .position = {}, .good = true});
+      const int stream = predictions.add_stream(prefix + name, f);
+      if (m.cols())
+        predictions.append(stream, ConstFrames(m.data(), Scalar::f64, m.rows(), m.cols(), m.rows()), pooled.axis.keys);
+    };
+    one("truth", pooled.truth);
+    one("decoded", pooled.decoded);
+    if (pooled.covariance.rows()) one("covariance", pooled.covariance);
+  }
+};
 
 /// No split: the recording streams through the pipeline into a store.
 RunOutcome run_through(const Registry& registry, const RunRequest& request,
@@ -399,6 +323,10 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
 
   auto cache = std::make_shared<PrefixCache>();
   auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, request.options, cache);
+  for (auto& s : p.scores) {
+    const Index outputs = experiment->outputs_of(scored_target(s, *experiment, scored_node(s, p)));
+    for (auto& m : s.metrics) require_outputs(metric_info(m), outputs, s.where + ".metrics");
+  }
   // every split is stated and checked before anything is fitted
   std::vector<std::vector<Fold>> all_folds;
   Value split_value = Value::array();
@@ -407,27 +335,11 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
     all_folds.push_back(make_folds(s, context));
     split_value.push_back(to_value(s, all_folds.back(), context));
   }
-  std::vector<ScoreSpec> scores = p.scores;
-
-  Value result = Value::object({{"scores", Value::table()},
-                                {"intervals", Value::table()},
-                                {"controls", Value::table()},
-                                {"split", split_value}});
-  Value report = Value::object({{"title", p.title.empty() ? p.file.stem().string() : p.title}});
-  if (!p.description.empty()) report["description"] = p.description;
-  report["warnings"] = Value::array();
-  for (auto& w : request.recording.warnings()) report["warnings"].push_back(w);
-  report["data"] = dataset_value(request.recording);
-  report["split"] = split_value;
-  for (const char* list : {"scores", "trajectories", "calibration", "models"}) report[list] = Value::array();
-  result["calibration"] = Value::table();
-  Value searches = Value::array();
 
   AtomicPath out(request.output);
   fs::create_directories(out.path());
-  io::StoreWriter predictions(out.path() / "predictions.percept");
-  predictions.set_name(request.recording.name);
-  const bool many_scores = scores.size() > 1, many_splits = p.splits.size() > 1;
+  Results results(p, request.recording, split_value, out.path());
+  Value searches = Value::array();
   Fitted last_fitted;
   for (std::size_t s = 0; s < p.splits.size(); ++s) {
     std::vector<FoldRun> folds;
@@ -440,10 +352,8 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
         const auto found = search(registry, p, request.recording, fold.train, request.options, cache);
         searches.push_back(
             Value::object({{"split", p.splits[s].name}, {"fold", fold.name}, {"search", found.to_value()}}));
-        for (auto& c : found.candidates)
-          if (c.chosen)
-            chosen = std::make_shared<const Experiment>(registry, with_params(p, c.params, registry), request.recording,
-                                                        request.options, cache);
+        chosen = std::make_shared<const Experiment>(registry, with_params(p, found.chosen().params, registry),
+                                                    request.recording, request.options, cache);
       }
       FoldRun run{fold, chosen, chosen->fit(fold.train)};
       for (auto& m : run.fitted.models) {
@@ -456,123 +366,20 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
     }
     last_fitted = folds.back().fitted;
 
-    for (auto& spec : scores) {
-      const std::string node = spec.from.empty() ? p.stages.back().node.name : spec.from;
-      const auto pooled = pool(spec, node, folds);
-      const auto truth = gather(pooled.truth, pooled.tests), decoded = gather(pooled.decoded, pooled.tests);
-      const auto starts = segment_starts(pooled.tests);
-      BootstrapOptions boot;
-      if (spec.bootstrap > 0) boot.resamples = spec.bootstrap;  // without, only the calibration has intervals
-      boot.seed = p.seed;
-      boot.block_frames =
-          static_cast<Index>(std::llround(spec.bootstrap_block_s * std::max(pooled.axis.format.rate_hz, 1.0)));
-
-      Value values = Value::table(), intervals = Value::table(), metrics_value = Value::array();
-      std::vector<Score> made;
-      for (auto& m : spec.metrics) {
-        auto sc = score(m, truth, decoded);
-        values[m] = plain(sc);
-        if (spec.bootstrap > 0) {
-          const auto b = bootstrap(sc, truth, decoded, starts, boot);
-          intervals[m] = plain(sc, b);
-          metrics_value.push_back(to_value(sc, &b, pooled.outputs));
-        } else {
-          metrics_value.push_back(to_value(sc, nullptr, pooled.outputs));
-        }
-        made.push_back(std::move(sc));
-      }
-      put_level(result["scores"], spec.name, many_scores, p.splits[s].name, many_splits, values);
-      put_level(result["intervals"], spec.name, many_scores, p.splits[s].name, many_splits, intervals);
-
-      // the audit stands beside the score, never somewhere else
-      Value controls_value = Value::table(), report_controls = Value::array();
-      for (auto& c : audit(spec, pooled, node, folds, request.options, p.seed)) {
-        Value shown = Value::object({{"name", c.name}, {"kind", c.kind}, {"doc", c.doc}});
-        if (!c.absent.empty()) {
-          controls_value[c.key] = Value::object({{"absent", c.absent}});
-          shown["absent"] = c.absent;
-        } else {
-          Value v = Value::table(), m = Value::array();
-          for (auto& sc : c.scores) {
-            v[sc.info.name] = plain(sc);
-            m.push_back(to_value(sc, nullptr, pooled.outputs));
-          }
-          controls_value[c.key] = v;
-          shown["metrics"] = m;
-        }
-        report_controls.push_back(shown);
-      }
-      Value p_value;
-      if (spec.permutations > 0 && !made.empty()) {
-        try {
-          const auto null = shift_null(spec.metrics[0], truth, decoded, spec.permutations, p.seed);
-          p_value = Value::object({{"value", null.p},
-                                   {"metric", spec.metrics[0]},
-                                   {"permutations", static_cast<std::int64_t>(null.values.size())},
-                                   {"method", null.method}});
-          controls_value["permutation"] =
-              Value::object({{"p", null.p},
-                             {"metric", spec.metrics[0]},
-                             {"permutations", static_cast<std::int64_t>(null.values.size())}});
-        } catch (const DataError& e) {
-          controls_value["permutation"] = Value::object({{"absent", e.what()}});
-        }
-      }
-      put_level(result["controls"], spec.name, many_scores, p.splits[s].name, many_splits, controls_value);
-      Value score_value = Value::object({{"name", spec.name},
-                                         {"split", p.splits[s].name},
-                                         {"model", node},
-                                         {"metrics", metrics_value},
-                                         {"controls", report_controls}});
-      if (!p_value.is_null()) score_value["p"] = p_value;
-      report["scores"].push_back(score_value);
-
-      const std::string label = (spec.name.empty() ? node : spec.name) + ", " + p.splits[s].name;
-      Eigen::MatrixXd covariance;
-      if (pooled.covariance.rows()) {
-        covariance = gather(pooled.covariance, pooled.tests);
-        const auto calibration = calibrate(truth, decoded, covariance, starts, boot);
-        put_level(result["calibration"], spec.name, many_scores, p.splits[s].name, many_splits, to_value(calibration));
-        Value v = to_value(calibration);
-        v["name"] = label;
-        report["calibration"].push_back(v);
-      }
-      TrajectoryOptions t;
-      t.name = label;
-      t.outputs = pooled.outputs;
-      t.unit = pooled.unit;
-      t.starts = starts;
-      if (pooled.axis.format.axis == Axis::time) {
-        t.rate_hz = pooled.axis.format.rate_hz;
-        t.start_s = pooled.axis.format.time_of(pooled.tests.empty() ? 0 : pooled.tests[0].first);
-        for (auto& r : pooled.tests) t.segment_times.push_back(pooled.axis.format.time_of(r.first));
-      }
-      report["trajectories"].push_back(trajectory(truth, decoded, covariance, t));
-
-      if (p.save_predictions) {
-        const std::string prefix = (many_scores ? spec.name + "." : "") + (many_splits ? p.splits[s].name + "." : "");
-        auto add = [&](const std::string& name, const Eigen::MatrixXd& m) {
-          StreamFormat f = pooled.axis.format.axis == Axis::time
-                               ? time_format(m.rows(), pooled.axis.format.rate_hz, Scalar::f64, name)
-                               : item_format({m.rows()}, Scalar::f64, name);
-          f.start_s = pooled.axis.format.start_s;
-          f.parts[0].unit = pooled.unit;
-          if (m.rows() == static_cast<Index>(pooled.outputs.size()))
-            for (auto& o : pooled.outputs)
-              f.parts[0].rows.push_back({.name = o, .kind = "", .unit = pooled.unit, .position = {}, .good = true});
-          const int stream = predictions.add_stream(prefix + name, f);
-          std::vector<std::int64_t> keys = pooled.axis.keys;
-          if (m.cols())
-            predictions.append(stream, ConstFrames(m.data(), Scalar::f64, m.rows(), m.cols(), m.rows()), keys);
-        };
-        add("truth", pooled.truth);
-        add("decoded", pooled.decoded);
-        if (pooled.covariance.rows()) add("covariance", pooled.covariance);
-      }
+    const auto pooled = pool(p.scores, folds);
+    std::vector<std::vector<Score>> scores;
+    for (std::size_t i = 0; i < p.scores.size(); ++i) {
+      const auto truth = gather(pooled[i].truth, pooled[i].tests), decoded = gather(pooled[i].decoded, pooled[i].tests);
+      scores.emplace_back();
+      for (auto& m : p.scores[i].metrics) scores.back().push_back(score(m, truth, decoded));
     }
+    const auto controls = audit(p.scores, pooled, scores, folds, request.options, p.seed);
+    for (std::size_t i = 0; i < p.scores.size(); ++i)
+      results.add(p.scores[i], p.splits[s], pooled[i], scores[i], controls[i]);
     const Value models = models_value(folds, p.splits[s].name, request.options.counters);
-    for (auto& m : models.as_array()) report["models"].push_back(m);
+    for (auto& m : models.as_array()) results.report["models"].push_back(m);
   }
+  Value &result = results.result, &report = results.report;
   result["models"] = report["models"];
   if (searches.size()) {
     result["search"] = searches;
@@ -587,7 +394,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   report["provenance"] = origin;
   report["rerun"] = "percept rerun FOLDER";
 
-  if (p.save_predictions) predictions.commit();
+  if (p.save_predictions) results.predictions.commit();
   write_atomic(out.path() / "result.json", to_json(result, 2) + "\n");
   write_atomic(out.path() / "provenance.json", to_json(origin, 2) + "\n");
   write_atomic(out.path() / "config.toml", to_toml(p.resolved));
@@ -613,10 +420,8 @@ Value fit_pipeline(const Registry& registry, const RunRequest& request) {
   if (p.search) {
     const auto found = search(registry, p, request.recording, train, request.options, cache);
     result["search"] = found.to_value();
-    for (auto& c : found.candidates)
-      if (c.chosen)
-        experiment = std::make_shared<const Experiment>(registry, with_params(p, c.params, registry), request.recording,
-                                                        request.options, cache);
+    experiment = std::make_shared<const Experiment>(registry, with_params(p, found.chosen().params, registry),
+                                                    request.recording, request.options, cache);
   }
   const auto fitted = experiment->fit(train);
   AtomicPath out(request.output);
@@ -637,78 +442,6 @@ Value fit_pipeline(const Registry& registry, const RunRequest& request) {
   out.commit();
   result["models"] = models;
   return result;
-}
-
-Value describe_graph(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
-                     const Fitted* fitted) {
-  // as much of the graph as can be made: what waits for a fit, and what stands below it, is only named
-  std::vector<NodeSpec> nodes;
-  std::vector<std::string> unknown;
-  std::vector<std::string> known;
-  for (auto& s : recording.streams) known.push_back(s.name);
-  for (auto& s : pipeline.stages) known.push_back(s.node.name);
-  std::string before = recording.streams.empty() ? "" : recording.streams[0].name;
-  Value rows = Value::array();
-  std::vector<NodeSpec> all;
-  for (auto& s : pipeline.stages) {
-    NodeSpec n = s.node;
-    if (n.from.empty()) n.from = {before};
-    before = n.name;
-    if (fitted)
-      for (auto& f : fitted->nodes)
-        if (f.name == n.name) n.model = f.model;
-    if (!n.model && !s.model.empty()) n.model = load_model(pipeline, s, registry);
-    all.push_back(n);
-  }
-  for (bool grew = true; grew;) {
-    grew = false;
-    for (auto& n : all) {
-      if (std::find(unknown.begin(), unknown.end(), n.name) != unknown.end()) continue;
-      bool waits = registry.at(n.use, n.where).trained && !n.model;
-      for (auto& ref : n.from)
-        for (auto& u : unknown) waits = waits || ref == u || ref.rfind(u + ".", 0) == 0;
-      if (waits) {
-        unknown.push_back(n.name);
-        grew = true;
-      }
-    }
-  }
-  for (auto& n : all)
-    if (std::find(unknown.begin(), unknown.end(), n.name) == unknown.end()) nodes.push_back(n);
-  std::vector<InputSpec> inputs;
-  for (auto& n : input_names(recording, nodes)) inputs.push_back({n, recording.stream(n, "from").format});
-  std::unique_ptr<Graph> graph;
-  if (!nodes.empty()) graph = std::make_unique<Graph>(registry, inputs, nodes, pipeline.precision, 1, Context{});
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const auto& n = all[i];
-    Value row = Value::object({{"name", n.name}, {"use", n.use}, {"from", Value(n.from)}});
-    const int index = graph ? graph->index_of(n.name) : -1;
-    if (index < 0) {
-      for (const char* key : {"shape", "rate_hz", "latency_s", "memory_frames", "scalar"}) row[key] = "?";
-    } else {
-      const auto& f = graph->format(index);
-      std::string shape;
-      for (auto& part : f.parts)
-        shape += fmt::format("{}{} {{{}}}", shape.empty() ? "" : " + ", part.name, fmt::join(part.shape, ", "));
-      row["shape"] = shape;
-      row["rate_hz"] = f.axis == Axis::time ? Value(f.rate_hz) : Value("items");
-      row["latency_s"] = graph->latency_s(index);
-      const Index m = graph->memory_frames(index);
-      row["memory_frames"] = m == Traits::kAllFrames  ? Value("all")
-                             : m == Traits::kDecaying ? Value("fading")
-                                                      : Value(m);
-      row["scalar"] = name_of(f.scalar);
-    }
-    const auto& info = registry.at(n.use, n.where);
-    const auto& stage = pipeline.stages[i];
-    row["fit"] = !info.trained                 ? ""
-                 : !stage.model.empty()        ? "model " + stage.model
-                 : stage.fit == FitMode::train ? "train"
-                 : stage.fit == FitMode::self  ? "self"
-                                               : fmt::format("first {} s", trimmed(stage.fit_s));
-    rows.push_back(row);
-  }
-  return rows;
 }
 
 }  // namespace percept::evaluation

@@ -34,8 +34,4 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request);
 /// model to output/<node>. Returns {models: [...], output}.
 Value fit_pipeline(const Registry& registry, const RunRequest& request);
 
-/// Shapes, rates, latency and memory of every node, for the dry run and the report; "?" where only a fit can tell.
-Value describe_graph(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
-                     const Fitted* fitted = nullptr);
-
 }  // namespace percept::evaluation

@@ -4,6 +4,7 @@
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <limits>
@@ -13,6 +14,10 @@
 #include "evaluation/metrics.h"
 
 namespace percept::evaluation {
+
+const Candidate& SearchResult::chosen() const {
+  return *std::find_if(candidates.begin(), candidates.end(), [](auto& c) { return c.chosen; });
+}
 
 Value SearchResult::to_value() const {
   Value rows = Value::array();

@@ -22,6 +22,7 @@ struct SearchResult {
   bool lower_is_better = true;
   std::int64_t inner_folds = 0;
   std::vector<Candidate> candidates;
+  const Candidate& chosen() const;
   /// {metric, lower_is_better, folds, rows: [...]} as report.h wants it.
   Value to_value() const;
 };

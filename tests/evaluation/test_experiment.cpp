@@ -554,6 +554,66 @@ TEST(Run, ControlsStandBesideTheScore) {
   EXPECT_GT(interval.at(1), scores.at("nrmse").as_number());
 }
 
+TEST(Run, CountsWhatTheRunMetAndNotWhatItsControlsMet) {
+  // two scores of one chain, whose lag leaves frames missing wherever a range begins
+  auto counted = [](int shuffles) {
+    const std::string scores =
+        "[[score]]\nname = \"a\"\nbootstrap = 0\npermutations = 0\nshuffles = " + std::to_string(shuffles) +
+        "\n[[score]]\nname = \"b\"\nbootstrap = 0\npermutations = 0\nshuffles = 0\n";
+    Counters counters;
+    RunRequest request{pipeline("[[stage]]\nuse = \"zscore\"\n[[stage]]\nuse = \"lag\"\nlags = 3\n[[stage]]\nuse = "
+                                "\"ridge\"\ntarget = \"kinematics\"\n[[split]]\ntrain_rows = [0, 199]\ntest_rows = "
+                                "[200, 399]\n" +
+                                scores),
+                       generated(), options_of(1), temporary_folder() / "run"};
+    request.options.counters = &counters;
+    return run_pipeline(registry(), request).result.at("counters");
+  };
+  EXPECT_EQ(counted(0).at("ridge.missing").as_integer(), 3);
+  EXPECT_EQ(counted(4), counted(0));
+}
+
+TEST(Run, SaysWhereAConfoundExplainsNearlyAllOfTheTruth) {
+  // the truth repeats from trial to trial but for little; the decoder sees it with some noise
+  Recording r = generated();
+  const KeyedRandom random(5, "trials");
+  Eigen::MatrixXd z(1, 400), x(4, 400);
+  for (Index k = 0; k < 400; ++k) {
+    z(0, k) = std::sin(0.2 * 3.14159 * static_cast<double>(k)) + 1e-3 * random.normal(k, 0);
+    for (Index c = 0; c < 4; ++c) x(c, k) = z(0, k) + 0.2 * random.normal(k, 1 + static_cast<std::uint64_t>(c));
+    if (k % 10 == 0) {
+      Event e;
+      e.onset_s = 0.05 + static_cast<double>(k) / kRate;
+      e.id = k / 10;
+      e.label = Label::of("trial");
+      r.events.push_back(e);
+    }
+  }
+  r.streams = {memory_stream("activity", x, kRate, 0.05), memory_stream("kinematics", z, kRate, 0.05)};
+  const std::string text =
+      "[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[[split]]\ntrain_rows = [0, 299]\ntest_rows = [300, "
+      "399]\n[[score]]\nmetrics = [\"r2\"]\nbootstrap = 0\npermutations = 0\nconfounds = [\"time\", \"trial\"]\n";
+  const auto folder = temporary_folder();
+  const auto outcome = run(pipeline(text), r, folder / "run");
+  EXPECT_GT(outcome.result.at("scores").at("r2").as_array().at(0).as_number(), 0.9);
+  EXPECT_LT(outcome.result.at("controls").at("without_trial").at("r2").as_array().at(0).as_number(), -1);
+  const Value report = read_json(folder / "run/report.json");
+  std::map<std::string, std::string> doc;
+  for (auto& c : report.at("scores").as_array().at(0).at("controls").as_array())
+    doc[c.at("name").as_string()] = c.at("doc").as_string();
+  EXPECT_THAT(doc.at("trial structure taken out"), HasSubstr("far below zero"));
+  EXPECT_THAT(doc.at("time taken out"), ::testing::Not(HasSubstr("far below zero")));
+}
+
+TEST(Run, RefusesAMetricOfAnotherTargetBeforeAnythingIsFitted) {
+  const auto folder = temporary_folder();
+  const auto p = pipeline(
+      "[[stage]]\nuse = \"ridge\"\ntarget = \"activity\"\n[[split]]\ntrain_rows = [0, 299]\ntest_rows = [300, "
+      "399]\n[[score]]\nname = \"angle\"\nmetrics = [\"rmse\", \"maae\"]\n");
+  EXPECT_THAT(message_of([&] { run(p, generated(), folder / "run"); }),
+              HasSubstr("test.toml: score angle.metrics = maae: expected a target of 2 outputs (x, y), found 4"));
+}
+
 TEST(Run, ItemsHaveNoClock) {
   Recording r = generated(200);
   for (auto& s : r.streams) {

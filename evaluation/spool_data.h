@@ -1,0 +1,41 @@
+/// The training frames of one learned node as its fitter sees them. Internal to evaluation/.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/model.h"
+#include "core/spool.h"
+
+namespace percept::evaluation {
+
+/// Kept on disk where they are many.
+class SpoolData final : public Data {
+ public:
+  /// y without parts: no target.
+  SpoolData(StreamFormat x, StreamFormat y);
+  const StreamFormat& x_format() const override { return x_format_; }
+  const StreamFormat& y_format() const override { return y_format_; }
+  Index frames() const override { return x_.frames(); }
+  /// What is appended from now on does not follow what was appended before.
+  void start_segment() { starts_.push_back(x_.frames()); }
+  /// y: outputs x frames, or empty. One key a frame, one group for all.
+  void append(ConstFrames x, const Eigen::MatrixXd& y, const std::vector<std::int64_t>& keys, std::int32_t group);
+  /// Moves the target against the input by `shift` frames, around the end.
+  void shift_target(Index shift);
+  void pass(const std::function<void(const TrainingBlock&)>& f,
+            std::optional<std::uint64_t> shuffle_seed) const override;
+
+ private:
+  StreamFormat x_format_, y_format_;
+  Spool x_, y_;
+  std::unique_ptr<Spool> shifted_;
+  std::vector<std::int64_t> keys_;
+  std::vector<std::int32_t> groups_;
+  std::vector<Index> starts_;
+};
+
+}  // namespace percept::evaluation
