@@ -13,7 +13,7 @@ namespace {
 
 const std::vector<std::string> kSections{"title",  "description", "input", "stage", "split",
                                          "search", "score",       "run",   "output"};
-const std::vector<std::string> kConfounds{"time", "trial", "shuffled"};
+const std::vector<std::string> kConfounds{"time", "trial", "past", "shuffled"};
 
 struct RunSection {
   std::string precision = "f32";
@@ -49,7 +49,7 @@ struct ScoreSection {
         field("part", &ScoreSection::part, "", "Part of its frames; empty: mean, or the first."),
         field("target", &ScoreSection::target, "", "Stream it is compared with; empty: the target of the pipeline."),
         field("metrics", &ScoreSection::metrics, "", "rmse, nrmse, maae, r2, r, mean_r."),
-        field("confounds", &ScoreSection::confounds, "", "Controls beside the score: time, trial, shuffled."),
+        field("confounds", &ScoreSection::confounds, "", "Controls beside the score: time, trial, past, shuffled."),
         field("permutations", &ScoreSection::permutations, "", "Circular shifts behind the p-value.", 0, 1e6),
         field("shuffles", &ScoreSection::shuffles, "", "Refits on shifted activity.", 0, 1e4),
         field("bootstrap", &ScoreSection::bootstrap, "", "Resamples behind an interval.", 0, 1e6),

@@ -53,7 +53,7 @@ struct ScoreSpec {
   std::string part;    ///< "" = "mean" where there is one, else the first
   std::string target;  ///< "" = that of the scored node
   std::vector<std::string> metrics;
-  std::vector<std::string> confounds{"time", "trial", "shuffled"};
+  std::vector<std::string> confounds{"time", "trial", "past", "shuffled"};
   std::int64_t permutations = 200;  ///< circular shifts behind the p-value
   std::int64_t shuffles = 5;        ///< refits on shifted activity behind the shuffled control
   std::int64_t bootstrap = 1000;

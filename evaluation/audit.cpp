@@ -149,7 +149,28 @@ Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames,
   return c;
 }
 
-Eigen::MatrixXd ConfoundFit::predict(const Eigen::MatrixXd& x) const { return (weight * x).colwise() + offset; }
+Confounds past_confounds(const Eigen::MatrixXd& truth) {
+  constexpr Index kFrames = 5;
+  Confounds c;
+  c.name = "past";
+  c.doc = fmt::format(
+      "the target's true values in the {} frames before, which no decoder is told: how predictable the target is",
+      kFrames);
+  c.x = Eigen::MatrixXd::Constant(kFrames * truth.rows(), truth.cols(), std::numeric_limits<double>::quiet_NaN());
+  for (Index lag = 1; lag <= kFrames; ++lag) {
+    for (Index i = 0; i < truth.rows(); ++i) c.features.push_back(fmt::format("output {} {} frames ago", i + 1, lag));
+    const Index n = std::max<Index>(0, truth.cols() - lag);
+    c.x.block((lag - 1) * truth.rows(), truth.cols() - n, truth.rows(), n) = truth.leftCols(n);
+  }
+  return c;
+}
+
+Eigen::MatrixXd ConfoundFit::predict(const Eigen::MatrixXd& x) const {
+  Eigen::MatrixXd y = (weight * x).colwise() + offset;
+  for (Index k = 0; k < y.cols(); ++k)
+    if (!complete(x, k)) y.col(k) = mean;
+  return y;
+}
 
 ConfoundFit fit_confounds(const Confounds& confounds, const Eigen::MatrixXd& y, const std::vector<RowRange>& train) {
   constexpr Index kFewest = 10;
@@ -200,25 +221,8 @@ ConfoundFit fit_confounds(const Confounds& confounds, const Eigen::MatrixXd& y, 
   ConfoundFit fit = solve(all, best);
   fit.weight = fit.weight * scale.asDiagonal();
   fit.offset += target_mean - fit.weight * mean;
+  fit.mean = target_mean;
   return fit;
-}
-
-Score score_confounds(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
-                      const std::vector<RowRange>& train, const std::vector<RowRange>& test) {
-  const ConfoundFit fit = fit_confounds(confounds, truth, train);
-  return score(metric, gather(truth, test), fit.predict(gather(confounds.x, test)));
-}
-
-Score score_after_removal(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
-                          const Eigen::MatrixXd& decoded, const std::vector<RowRange>& train,
-                          const std::vector<RowRange>& test) {
-  const ConfoundFit of_truth = fit_confounds(confounds, truth, train);
-  const Eigen::MatrixXd in_training = gather(decoded, train);
-  bool any = false;
-  for (Index k = 0; k < in_training.cols() && !any; ++k) any = complete(in_training, k);
-  const ConfoundFit of_decoded = any ? fit_confounds(confounds, decoded, train) : of_truth;
-  const Eigen::MatrixXd x = gather(confounds.x, test);
-  return score(metric, gather(truth, test) - of_truth.predict(x), gather(decoded, test) - of_decoded.predict(x));
 }
 
 double permutation_p(double score, const std::vector<double>& null, bool lower_is_better) {

@@ -16,7 +16,7 @@ namespace percept::evaluation {
 
 /// Features of each frame that know nothing of the brain.
 struct Confounds {
-  std::string name;  ///< "time", "trial"
+  std::string name;  ///< "time", "trial", "past"
   std::string doc;   ///< what is in it, a sentence for the reader
   std::vector<std::string> features;
   Eigen::MatrixXd x;  ///< features x frames; no row: this confound does not exist here
@@ -30,27 +30,22 @@ Confounds time_confounds(std::int64_t frames);
 /// (at most 64 different ones; more: no target). No row when there are fewer than two trials.
 Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames, double rate_hz, double start_s);
 
+/// The target's own past: its values in the five frames before. It is told the truth up to the frame before, which no decoder is: what it reaches is how predictable the target is, and what is
+/// left of a decoder's score without it is what the brain added to that.
+Confounds past_confounds(const Eigen::MatrixXd& truth);
+
 /// y = weight * x + offset, by ridge on standardised features; the strength (1e-4 ... 1e4 times the number of frames,
 /// by tens) is the best on contiguous blocks of the training frames, five for each range.
 struct ConfoundFit {
   Eigen::MatrixXd weight;  ///< outputs x features
   Eigen::VectorXd offset;  ///< outputs
+  Eigen::VectorXd mean;    ///< of the outputs in training
   double ridge = 0;
+  /// The mean where a feature is missing.
   Eigen::MatrixXd predict(const Eigen::MatrixXd& x) const;
 };
 /// Sees the frames of `train` only; those with NaN in y are left out. Throws DataError when fewer than 10 are left.
 ConfoundFit fit_confounds(const Confounds& confounds, const Eigen::MatrixXd& y, const std::vector<RowRange>& train);
-
-/// The test score of the confounds alone: fitted on `train`, predicted on `test`. truth: outputs x all frames.
-Score score_confounds(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
-                      const std::vector<RowRange>& train, const std::vector<RowRange>& test);
-
-/// The test score after the confounds were taken out of both: truth and decoded are each regressed on the confounds in
-/// the training frames, and what these fits predict is subtracted in the test frames. Where nothing was decoded in the
-/// training frames (NaN), the fit of the truth serves for both. Matrices: outputs x all frames.
-Score score_after_removal(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
-                          const Eigen::MatrixXd& decoded, const std::vector<RowRange>& train,
-                          const std::vector<RowRange>& test);
 
 /// (1 + number of null values at least as good as `score`) / (1 + number of null values). NaN in the null is as good.
 double permutation_p(double score, const std::vector<double>& null, bool lower_is_better);

@@ -118,6 +118,11 @@ std::pair<Control, Control> confound_controls(const ScoreSpec& spec, const Poole
   return {alone, removed};
 }
 
+std::string shown_name(const std::string& confound) {
+  if (confound == "trial") return "trial structure";
+  return confound == "past" ? "the target's past" : confound;
+}
+
 /// Scores of decoders fitted to targets shifted against the activity; the mean over the fits, one list a score.
 std::vector<std::vector<Score>> shuffled_scores(const std::vector<ScoreSpec>& specs, const std::vector<Pooled>& pooled,
                                                 const std::vector<std::int64_t>& wanted,
@@ -244,6 +249,9 @@ std::vector<std::vector<Control>> audit(const std::vector<ScoreSpec>& specs, con
       if (wanted == "time") {
         if (clocked) confounds = time_confounds(p.axis.count);
         else absent = "items have no clock";
+      } else if (wanted == "past") {
+        if (clocked) confounds = past_confounds(folds[0].experiment->truth(p.target, p.axis));
+        else absent = "items have no past";
       } else if (!clocked) {
         absent = "items have no trials";
       } else {
@@ -251,8 +259,8 @@ std::vector<std::vector<Control>> audit(const std::vector<ScoreSpec>& specs, con
                                     p.axis.format.start_s);
         if (!confounds.x.rows()) absent = "the recording has no trials";
       }
-      auto [alone, removed] = confound_controls(specs[s], p, decoded_scores[s], folds, wanted,
-                                                wanted == "trial" ? "trial structure" : wanted, confounds, absent);
+      auto [alone, removed] =
+          confound_controls(specs[s], p, decoded_scores[s], folds, wanted, shown_name(wanted), confounds, absent);
       all[s].push_back(std::move(alone));
       all[s].push_back(std::move(removed));
     }

@@ -17,7 +17,7 @@ std::vector<std::string> named_rows(const StreamFormat& format) {
     const bool vector = part.shape.size() == 1 && static_cast<Index>(part.rows.size()) == part.size();
     for (Index i = 0; i < part.size(); ++i) {
       std::string name = vector ? part.rows[static_cast<std::size_t>(i)].name : "";
-      if (!name.empty() && format.parts.size() > 1) name = part.name + "." + name;
+      if (!name.empty() && format.parts.size() > 1) name = fmt::format("{}.{}", part.name, name);
       names.push_back(std::move(name));
     }
   }

@@ -18,7 +18,7 @@ class LatencyHistogram {
   void clear() noexcept;
 
  private:
-  static constexpr int kOctaves = 36;
+  static constexpr std::size_t kOctaves = 36;
   std::array<std::atomic<std::int64_t>, kOctaves * 16> bins_{};
   std::atomic<std::int64_t> max_ns_{0};
 };

@@ -25,12 +25,24 @@ Eigen::MatrixXd noise(Index rows, Index frames, std::uint64_t seed, double a = 0
   return m;
 }
 /// Blocks of 20 frames, in turn for training and for testing.
-Ranges every_other(std::int64_t first) {
+Ranges every_other(std::int64_t first, std::int64_t frames = 1000) {
   Ranges r;
-  for (; first < 1000; first += 40) r.emplace_back(first, first + 19);
+  for (; first < frames; first += 40) r.emplace_back(first, first + 19);
   return r;
 }
 const Ranges kEven = every_other(0), kOdd = every_other(20);
+
+/// The test score of the confounds alone.
+Score score_confounds(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
+                      const Ranges& train, const Ranges& test) {
+  return score(metric, gather(truth, test), fit_confounds(confounds, truth, train).predict(gather(confounds.x, test)));
+}
+/// The test score with what the confounds explain subtracted from both sides.
+Score score_after_removal(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
+                          const Eigen::MatrixXd& decoded, const Ranges& train, const Ranges& test) {
+  const Eigen::MatrixXd guess = fit_confounds(confounds, truth, train).predict(gather(confounds.x, test));
+  return score(metric, gather(truth, test) - guess, gather(decoded, test) - guess);
+}
 
 TEST(Audit, TimeAloneFindsADriftAndNothingElse) {
   const Confounds time = time_confounds(1000);
@@ -86,6 +98,34 @@ TEST(Audit, TrialStructureFindsATemplate) {
   EXPECT_EQ(trial_confounds({other}, 1000, 10, 0).doc, "the recording has fewer than two trials");
 }
 
+TEST(Audit, ThePastAloneKnowsWhatATargetRepeats) {
+  // y_t = 0.9 y_{t-1} + e: its past explains 81 % of it, and nothing of white noise
+  const Eigen::MatrixXd e = noise(1, 20000, 21);
+  Eigen::MatrixXd y = e;
+  for (Index t = 1; t < y.cols(); ++t) y(0, t) += 0.9 * y(0, t - 1);
+  const std::vector<RowRange> first{{0, 9999}}, second{{10000, 19999}};
+  EXPECT_NEAR(score_confounds("r2", past_confounds(y), y, first, second).values[0], 0.81, 0.02);
+  EXPECT_NEAR(score_confounds("r2", past_confounds(e), e, first, second).values[0], 0, 0.01);
+  // a decoder that only repeats the frame before has nothing left; one that hears the innovation keeps it
+  Eigen::MatrixXd last = y;
+  last.rightCols(y.cols() - 1) = y.leftCols(y.cols() - 1);
+  EXPECT_LT(score_after_removal("r", past_confounds(y), y, last, first, second).values[0], 0.05);
+  EXPECT_NEAR(score_after_removal("r", past_confounds(y), y, 0.9 * last + e, first, second).values[0], 1, 1e-3);
+}
+
+TEST(Audit, WithoutAPastTheMeanIsPredicted) {
+  Eigen::MatrixXd y = noise(2, 400, 22).array() + 3;
+  y.col(200).setConstant(std::numeric_limits<double>::quiet_NaN());
+  const Confounds past = past_confounds(y);
+  EXPECT_EQ(past.x.rows(), 10);
+  EXPECT_EQ(past.x.col(100).segment(4, 2), y.col(97));
+  const ConfoundFit fit = fit_confounds(past, y, {{0, 399}});
+  const Eigen::MatrixXd guess = fit.predict(past.x);
+  for (const Index k : {0, 4, 201, 205}) EXPECT_EQ(guess.col(k), fit.mean) << k;
+  EXPECT_TRUE(guess.allFinite());
+  EXPECT_NE(guess.col(5), fit.mean);
+}
+
 TEST(Audit, TheConfoundFitSeesTrainingFramesOnly) {
   const Confounds time = time_confounds(1000);
   const Eigen::MatrixXd y = noise(2, 1000, 4, 0.9);
@@ -121,23 +161,20 @@ TEST(Audit, TheFitIsRidge) {
 }
 
 TEST(Audit, RemovalTakesAwayWhatTheConfoundExplains) {
-  Eigen::MatrixXd brain = noise(1, 1000, 6), drift(1, 1000);
-  for (Index k = 0; k < 1000; ++k)
-    drift(0, k) = 10 * std::sin(2 * std::numbers::pi * 3 * static_cast<double>(k) / 1000);
+  constexpr Index kFrames = 20000;  // the fit's own error is then small
+  const Ranges even = every_other(0, kFrames), odd = every_other(20, kFrames);
+  Eigen::MatrixXd brain = noise(1, kFrames, 6), drift(1, kFrames);
+  for (Index k = 0; k < kFrames; ++k)
+    drift(0, k) = 10 * std::sin(2 * std::numbers::pi * 3 * static_cast<double>(k) / kFrames);
   const Eigen::MatrixXd truth = brain + drift;
-  const Confounds time = time_confounds(1000);
+  const Confounds time = time_confounds(kFrames);
   // a decoder that knows only the time scores high, and nothing after removal
-  const Eigen::MatrixXd cheat = drift + 0.1 * noise(1, 1000, 7);
-  EXPECT_GT(score("r", gather(truth, kOdd), gather(cheat, kOdd)).values[0], 0.98);
-  EXPECT_LT(std::abs(score_after_removal("r", time, truth, cheat, kEven, kOdd).values[0]), 0.15);
+  const Eigen::MatrixXd cheat = drift + 0.1 * noise(1, kFrames, 7);
+  EXPECT_GT(score("r", gather(truth, odd), gather(cheat, odd)).values[0], 0.98);
+  EXPECT_LT(std::abs(score_after_removal("r", time, truth, cheat, even, odd).values[0]), 0.05);
   // one that knows the brain keeps it
-  const Eigen::MatrixXd honest = truth + 0.5 * noise(1, 1000, 8);
-  EXPECT_GT(score_after_removal("r", time, truth, honest, kEven, kOdd).values[0], 0.8);
-  // nothing decoded in training: the fit of the truth serves for both
-  Eigen::MatrixXd tested = honest;
-  for (auto& [first, last] : kEven)
-    tested.middleCols(first, last - first + 1).setConstant(std::numeric_limits<double>::quiet_NaN());
-  EXPECT_GT(score_after_removal("r", time, truth, tested, kEven, kOdd).values[0], 0.8);
+  const Eigen::MatrixXd honest = truth + 0.5 * noise(1, kFrames, 8);
+  EXPECT_NEAR(score_after_removal("r", time, truth, honest, even, odd).values[0], 1 / std::sqrt(1.25), 0.02);
 }
 
 TEST(Audit, PermutationPCountsTheScoreItself) {
