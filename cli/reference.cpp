@@ -124,7 +124,7 @@ std::string reference_markdown(const Registry& registry) {
     s += fmt::format("| `{}` | {} | {} | {} | {} |\n", m.name, m.unit, m.lower_is_better ? "lower" : "higher",
                      m.per_output ? "yes" : "no", m.doc);
   s += "\n## Stages\n\nA pipeline file names one with `use = \"...\"`. Every stage also takes `name`, `from`, `align`, "
-       "`queue`; a learned one `target`,\n`fit`, `fit_s`, `model`.\n";
+       "`queue`, `queue_blocks`;\na learned one `target`, `fit`, `fit_s`, `model`.\n";
   for (auto& i : registry.all()) {
     s += fmt::format("\n### {}\n\n{} In `{}/`; {}; version {}.\n", i.name, i.doc, i.folder, what_it_is(i), i.version);
     if (!i.paper.empty()) s += "\nSource: " + i.paper + "\n";

@@ -85,6 +85,7 @@ struct Graph::Impl {
   Scalar precision = Scalar::f32;
   Context context;
   Slot slot;  ///< of the serial runner
+  std::function<void(const Slot&)> step_sink;
   std::atomic<std::int64_t> swaps{0};
   std::vector<double> latency_s;
   std::vector<Index> memory;
@@ -278,6 +279,7 @@ Stage& Graph::stage(int i) { return *impl_->nodes[static_cast<std::size_t>(i)]->
 double Graph::latency_s(int i) const { return impl_->latency_s[static_cast<std::size_t>(i)]; }
 Index Graph::memory_frames(int i) const { return impl_->memory[static_cast<std::size_t>(i)]; }
 void Graph::on_output(int i, SinkFn sink) { impl_->nodes[static_cast<std::size_t>(i)]->sink = std::move(sink); }
+void Graph::on_step(std::function<void(const Slot&)> sink) { impl_->step_sink = std::move(sink); }
 bool Graph::any_order(int i) const {
   auto& n = *impl_->nodes[static_cast<std::size_t>(i)];
   return n.stage && n.traits.per_frame && !n.join;
@@ -312,6 +314,7 @@ void Graph::load(Slot& slot, int input, const Block& b) noexcept {
   auto& e = slot.edges[static_cast<std::size_t>(input)];
   e.n_frames = b.x.frames;
   e.first_frame = b.first_frame;
+  e.missing = b.missing;
   if (b.x.scalar == n.out.scalar) {
     e.outside = b.x;
   } else {
@@ -337,6 +340,7 @@ Block Graph::view(int index, const Slot& slot) const noexcept {
   Block b;
   b.x = e.outside.data ? e.outside : ConstFrames(e.bytes.data(), f.scalar, f.size(), e.n_frames, f.size());
   b.first_frame = e.first_frame;
+  b.missing = e.missing;
   if (f.axis == Axis::item) b.keys = {e.keys.data(), static_cast<std::size_t>(e.n_frames)};
   b.events = e.events;
   return b;
@@ -382,6 +386,14 @@ void Graph::run_node(int index, Slot& slot) noexcept {
   out.y = room_of(edge, n.out);
   if (n.out.axis == Axis::item) out.keys = edge.keys.data();
 
+  edge.missing = in.missing && any_order(index) && n.out.axis == Axis::time;
+  if (edge.missing) {
+    fill_missing(out.y.slice(0, in.x.frames));
+    edge.n_frames = in.x.frames;
+    edge.first_frame = in.first_frame;
+    edge.events.insert(edge.events.end(), in.events.begin(), in.events.end());
+    return;
+  }
   if (n.traits.per_frame && !n.join) {
     std::unique_ptr<Stage> worker;
     if (n.pooled) {
@@ -445,6 +457,7 @@ bool Graph::flush_node(int index, Slot& slot) noexcept {
   out.events = n.emitted.data();
   out.event_room = static_cast<Index>(n.emitted.size());
   edge.n_frames = n.stage->flush(out);
+  edge.missing = false;
   edge.first_frame = n.next_frame;
   n.next_frame += edge.n_frames;
   if (n.out.axis == Axis::time && edge.n_frames) {
@@ -470,6 +483,7 @@ void Graph::push(int input, const Block& block) noexcept {
     if (i >= static_cast<int>(impl_->inputs)) run_node(i, impl_->slot);
     deliver(i, impl_->slot);
   }
+  if (impl_->step_sink) impl_->step_sink(impl_->slot);
 }
 
 void Graph::push(std::span<const Block> blocks) noexcept {
@@ -480,6 +494,7 @@ void Graph::push(std::span<const Block> blocks) noexcept {
     if (i >= static_cast<int>(impl_->inputs)) run_node(i, impl_->slot);
     deliver(i, impl_->slot);
   }
+  if (impl_->step_sink) impl_->step_sink(impl_->slot);
 }
 
 void Graph::flush() noexcept {
@@ -491,6 +506,7 @@ void Graph::flush() noexcept {
         run_node(j, impl_->slot);
         deliver(j, impl_->slot);
       }
+      if (impl_->step_sink) impl_->step_sink(impl_->slot);
     }
 }
 

@@ -22,6 +22,8 @@ struct NodeSpec {
   std::vector<std::string> from;  ///< node, input stream, or "node.part"; more than one is a join
   std::string align = "exact";    ///< of a join: exact | nearest
   Value params = Value::table();
+  std::string queue;                   ///< live only (realtime/live_runner.h): "", block, drop_oldest or newest
+  Index queue_blocks = 16;             ///< blocks that may wait in that queue
   std::string where;                   ///< for messages: "file.toml:12: kalman"
   std::shared_ptr<const Model> model;  ///< of a trained node
 };
@@ -39,7 +41,8 @@ struct EdgeBuffer {
   std::vector<Event> events;
   Index n_frames = 0;
   std::int64_t first_frame = 0;
-  ConstFrames outside;  ///< an input's frames where they lie, when no conversion is needed
+  bool missing = false;  ///< of the block these frames come from
+  ConstFrames outside;   ///< an input's frames where they lie, when no conversion is needed
 };
 struct Slot {
   std::vector<EdgeBuffer> edges;  ///< by node index; inputs first
@@ -74,6 +77,8 @@ class Graph {
   // --- running, serial: one slot, one block at a time ------------------------------------------------------------
   /// Sets who gets the frames of a node (or input). Before the first push.
   void on_output(int index, SinkFn sink);
+  /// Called after every step of push() and flush(), when all nodes have run: view() shows what each edge got.
+  void on_step(std::function<void(const Slot&)> sink);
   /// One block of one input. x may have either scalar; frames <= max_frames. Runs everything downstream.
   /// Allocates nothing when every stage is real-time.
   void push(int input, const Block& block) noexcept;

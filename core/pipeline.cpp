@@ -147,9 +147,17 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
   if (s.fit == FitMode::first && s.fit_s <= 0)
     throw ConfigError(s.node.where + ".fit_s", "", "how many seconds fit = \"first\" may use");
   if (auto* queue = t.find("queue")) {
-    s.queue = text(*queue, s.node.where + ".queue");
-    if (s.queue != "block" && s.queue != "drop_oldest" && s.queue != "newest")
-      throw ConfigError(s.node.where + ".queue", "\"" + s.queue + "\"", "block, drop_oldest or newest");
+    s.node.queue = text(*queue, s.node.where + ".queue");
+    if (s.node.queue != "block" && s.node.queue != "drop_oldest" && s.node.queue != "newest")
+      throw ConfigError(s.node.where + ".queue", "\"" + s.node.queue + "\"", "block, drop_oldest or newest");
+  }
+  if (auto* blocks = t.find("queue_blocks")) {
+    if (!blocks->is_integer() || blocks->as_integer() < 1 || blocks->as_integer() > 65536)
+      throw ConfigError(s.node.where + ".queue_blocks", to_json(*blocks), "an integer in [1, 65536]");
+    if (s.node.queue != "block" && s.node.queue != "drop_oldest")
+      throw ConfigError(s.node.where + ".queue_blocks", to_json(*blocks),
+                        "queue = \"block\" or \"drop_oldest\" beside it");
+    s.node.queue_blocks = blocks->as_integer();
   }
   if (!info.trained && (t.contains("fit") || t.contains("model") || t.contains("target")))
     throw ConfigError(s.node.where, "", fmt::format("no fit, model or target: '{}' learns nothing", s.node.use));
@@ -235,7 +243,7 @@ void apply_overrides(Value& config, const std::vector<std::string>& overrides) {
 
 const std::vector<std::string>& reserved_stage_keys() {
   static const std::vector<std::string> kKeys{"name", "use",   "from",  "align", "target",
-                                              "fit",  "fit_s", "model", "queue"};
+                                              "fit",  "fit_s", "model", "queue", "queue_blocks"};
   return kKeys;
 }
 

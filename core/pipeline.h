@@ -26,7 +26,6 @@ struct StageSpec {
   FitMode fit = FitMode::train;
   double fit_s = 0;   ///< of fit = "first"
   std::string model;  ///< folder of a fitted model; empty: fitted here
-  std::string queue;  ///< live only: "", block, drop_oldest, newest
 };
 
 /// Closed range of frames (time axis) or item positions.

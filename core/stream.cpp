@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
+#include <limits>
 #include <mutex>
 #include <unordered_map>
 
@@ -98,6 +100,15 @@ void copy_frames(ConstFrames from, MutableFrames to) noexcept {
   else if (a) copy_as(from.as<float>(), to.as<double>());
   else if (b) copy_as(from.as<double>(), to.as<float>());
   else copy_as(from.as<double>(), to.as<double>());
+}
+
+void fill_missing(MutableFrames f) noexcept {
+  const auto fill = [](auto span) {
+    using T = std::remove_pointer_t<decltype(span.data)>;
+    for (Index k = 0; k < span.frames; ++k) std::fill_n(span.frame(k), span.rows, std::numeric_limits<T>::quiet_NaN());
+  };
+  if (f.scalar == Scalar::f32) fill(f.as<float>());
+  else fill(f.as<double>());
 }
 
 Eigen::MatrixXd to_matrix(ConstFrames frames) {

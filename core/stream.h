@@ -128,6 +128,8 @@ using MutableFrames = AnySpan<false>;
 
 /// Copies frames, converting the scalar where it differs. rows and frames must agree.
 void copy_frames(ConstFrames from, MutableFrames to) noexcept;
+/// Writes NaN over every frame.
+void fill_missing(MutableFrames frames) noexcept;
 /// A converted copy in double; for fitting and scoring, never in a loop.
 Eigen::MatrixXd to_matrix(ConstFrames frames);
 
@@ -161,6 +163,7 @@ struct Block {
   std::int64_t first_frame = 0;        ///< index of the first frame of the edge
   std::span<const std::int64_t> keys;  ///< item axis: one rising key a frame; empty on the time axis
   std::span<const Event> events;       ///< those whose onset this block's end has passed, each once
+  bool missing = false;  ///< nothing was taken here, every value is NaN: per-frame stages give NaN without being run
 };
 
 /// Where a stage puts its result: fixed room, decided in prepare().

@@ -145,6 +145,10 @@ TEST(Pipeline, ValuesThatAreNone) {
             "a.toml: decoder.fit_s = 0: expected a time above zero [s]");
   EXPECT_EQ(refusal(with(decoder, decoder + "\nqueue = \"x\"")),
             "a.toml: decoder.queue = \"x\": expected block, drop_oldest or newest");
+  EXPECT_EQ(refusal(with(decoder, decoder + "\nqueue = \"block\"\nqueue_blocks = 0")),
+            "a.toml: decoder.queue_blocks = 0: expected an integer in [1, 65536]");
+  EXPECT_EQ(refusal(with(decoder, decoder + "\nqueue = \"newest\"\nqueue_blocks = 3")),
+            "a.toml: decoder.queue_blocks = 3: expected queue = \"block\" or \"drop_oldest\" beside it");
   EXPECT_EQ(refusal(with(decoder, decoder + "\nalign = \"x\"")),
             "a.toml: decoder.align = \"x\": expected exact or nearest");
   EXPECT_EQ(refusal(with(decoder, "name = \"a.b\"")),

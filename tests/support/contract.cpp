@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/pipeline.h"
 #include "tests/support/alloc.h"
 #include "tests/support/driver.h"
 
@@ -629,9 +630,9 @@ bool default_in_range(const ParamInfo& p) {
 bool one_line(const std::string& text) { return !text.empty() && text.find('\n') == std::string::npos; }
 
 void check_param(Findings& found, const StageInfo& info, const Sample& sample, const ParamInfo& p) {
-  const std::set<std::string> reserved{"name", "use", "from", "align", "target", "fit", "fit_s", "model", "queue"};
+  const auto& reserved = reserved_stage_keys();
   const std::string where = info.name + "." + p.key;
-  if (p.key.empty() || reserved.contains(p.key) ||
+  if (p.key.empty() || std::find(reserved.begin(), reserved.end(), p.key) != reserved.end() ||
       p.key.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") != std::string::npos)
     found.add(where, "not a free key in snake_case");
   if (!one_line(p.doc)) found.add(where, "not documented in one line");
