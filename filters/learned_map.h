@@ -1,0 +1,98 @@
+/// What the learned maps f(x), Q(x) share: one frame in, "mean" {d} and "covariance" {d, d} out, and which training
+/// frames are held out for Q.
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/registry.h"
+#include "filters/posterior.h"
+#include "numerics/apply.h"
+
+namespace percept {
+
+/// Training frames without missing values, those that fit f while Q is learned, and those held out for Q: every frame
+/// whose number (key, where it has one) ends in 7, 8 or 9.
+struct MapFrames {
+  TrainingMatrix all;
+  Index dropped = 0;  ///< frames with a missing value
+  std::vector<Index> fitted, held;
+};
+/// Throws DataError naming the node when fewer than `least` frames are left, or a target is constant.
+MapFrames map_frames(const Data& data, Index least, Context& context);
+/// Mean of r rᵀ over the columns of `residual`. Throws DataError naming the node when it is not positive definite or
+/// there are too few frames.
+Eigen::MatrixXd residual_covariance(const Eigen::MatrixXd& residual, const Context& context);
+
+/// The stage of a map that reads one frame at a time. D has `void predict() noexcept`: frame_ -> mean_, covariance_.
+/// A frame with a missing row is missing.
+template <class D>
+class LearnedMap : public Typed<D> {
+ public:
+  StreamFormat prepare(const StreamFormat& in, Context& context) override {
+    order_ = row_order(rows_, named_rows(in), context);
+    if (in.axis == Axis::time) {
+      require_time(in, context, name_.c_str());
+      require_rate(model_, in, context);
+    }
+    missing_ = &context.counter("missing");
+    StreamFormat out = in;
+    out.parts = posterior_parts(model_, mean_.size(), covariance_.size() > 0);
+    return out;
+  }
+
+  template <class T>
+  Index run(const Block& block, FrameSpan<const T> in, Output& output, FrameSpan<T> out) noexcept {
+    for (Index t = 0; t < in.frames; ++t) {
+      const T* x = in.frame(t);
+      bool whole = true;
+      for (Index i = 0; i < frame_.size(); ++i) {
+        frame_(i) = static_cast<double>(x[order_[static_cast<std::size_t>(i)]]);
+        whole = whole && std::isfinite(frame_(i));
+      }
+      if (whole) {
+        static_cast<D&>(*this).predict();
+        write_posterior(mean_, offset_, covariance_, out.frame(t));
+      } else {
+        missing_->add();
+        std::fill_n(out.frame(t), mean_.size() + covariance_.size(), std::numeric_limits<T>::quiet_NaN());
+      }
+    }
+    if (output.keys) std::copy(block.keys.begin(), block.keys.end(), output.keys);
+    return in.frames;
+  }
+
+  void reset() noexcept override {}
+  Traits traits() const override { return {.causal = true, .real_time = true, .per_frame = true}; }
+
+ protected:
+  LearnedMap(const std::string& name, int version, const Model& model)
+      : model_((require_model(model, name, version), model)), name_(name), rows_(names_of(model.meta, "input_rows")) {}
+  /// Sizes everything; covariance: the posterior has that part.
+  void resize(Index inputs, Index outputs, bool covariance) {
+    if (rows_.empty()) rows_.resize(static_cast<std::size_t>(inputs));
+    if (static_cast<Index>(rows_.size()) != inputs)
+      throw DataError("model of " + name_, "input_rows", std::to_string(inputs) + " names",
+                      std::to_string(rows_.size()));
+    frame_.setZero(inputs);
+    mean_.setZero(outputs);
+    offset_.setZero(outputs);
+    if (covariance) covariance_.setZero(outputs, outputs);
+  }
+
+  Model model_;
+  Eigen::VectorXd frame_, mean_, offset_;  ///< offset_ is added to mean_
+  Eigen::MatrixXd covariance_;             ///< empty with covariance = none
+
+ private:
+  std::string name_;
+  std::vector<std::string> rows_;  ///< names of the inputs, "" where not known
+  std::vector<Index> order_;
+  Counter* missing_ = nullptr;
+};
+
+}  // namespace percept
