@@ -10,11 +10,13 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/module.h"
 #include "decoders/network_training.h"
 #include "decoders/stages.h"
 #include "numerics/random.h"
 #include "tests/support/contract.h"
+#include "tests/support/data.h"
 #include "tests/support/driver.h"
 
 namespace percept {
@@ -51,6 +53,11 @@ Model fit(const std::string& stage, TrainingMatrix data, const Value& params, Co
 }
 MatrixXd apply(const std::string& stage, const Model& m, const MatrixXd& x) {
   return testing::run_stage(*info(stage).make(Value::table(), &m, stage), {.format = kIn, .frames = x}).matrix();
+}
+void set_arrays(Model& m, const TrainedNetwork& net) {
+  using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  for (const NetworkArray& a : net.arrays)
+    m.set_f32(a.name, Eigen::Map<const RowMajor>(a.values.data(), a.rows, a.cols));
 }
 Value small(std::int64_t seed = 0) {
   return Value::object({{"layers", std::vector<std::int64_t>{16}},
@@ -112,24 +119,17 @@ TEST(Torch, TheStageGivesWhatLibTorchGives) {
     NetworkTask task;
     task.inputs = 4;
     task.outputs = 2;
-    task.x = {x.data(), 300 * 4};
-    task.y = {y.data(), 300 * 2};
-    task.x_held = {x.data() + 300 * 4, 100 * 4};
-    task.y_held = {y.data() + 300 * 2, 100 * 2};
+    task.training = {{x.data(), 300 * 4}, {y.data(), 300 * 2}};
+    task.held = {{x.data() + 300 * 4, 100 * 4}, {y.data() + 300 * 2, 100 * 2}};
     task.hidden = {32, 16};
     task.activation = activation;
     task.epochs = 3;
     const TrainedNetwork net = torch_interface<NetworkTraining>().train(task);
-    ASSERT_EQ(net.layers.size(), 3u);
+    ASSERT_EQ(net.arrays.size(), 6u);
     ASSERT_EQ(net.held_output.size(), 200u);
     Model m;
     m.meta = Value::object({{"stage", "dense_network"}, {"version", 1}, {"activation", activation}});
-    for (std::size_t i = 0; i < 3; ++i) {
-      const DenseLayer& l = net.layers[i];
-      using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-      m.set_f32("weights." + std::to_string(i), Eigen::Map<const RowMajor>(l.weights.data(), l.outputs, l.inputs));
-      m.set_f32("bias." + std::to_string(i), Eigen::Map<const Eigen::VectorXf>(l.bias.data(), l.outputs));
-    }
+    set_arrays(m, net);
     m.set("x_mean", MatrixXd(VectorXd::Zero(4)));
     m.set("x_sd", MatrixXd(VectorXd::Ones(4)));
     m.set("y_mean", MatrixXd(VectorXd::Zero(2)));
@@ -137,7 +137,9 @@ TEST(Torch, TheStageGivesWhatLibTorchGives) {
     const MatrixXd ours = apply("dense_network", m, x.rightCols(100).cast<double>());
     const MatrixXd theirs = Eigen::Map<const Eigen::MatrixXf>(net.held_output.data(), 2, 100).cast<double>();
     EXPECT_LT((ours - theirs).cwiseAbs().maxCoeff(), 1e-5) << activation;
-    EXPECT_NEAR((theirs - y.rightCols(100).cast<double>()).squaredNorm() / 200, net.loss, 1e-5) << activation;
+    EXPECT_NEAR((theirs - y.rightCols(100).cast<double>()).squaredNorm() / 200, net.held_losses[net.best_epoch - 1],
+                1e-5)
+        << activation;
   }
 }
 
@@ -151,7 +153,14 @@ TEST(Torch, StopsEarlyAndKeepsTheBestEpoch) {
   context.progress = [&](double fraction, std::string_view) { fractions.push_back(fraction); };
   const Model m =
       fit("dense_network", noise, Value::object({{"epochs", 400}, {"patience", 4}, {"learning_rate", 0.01}}), context);
-  const auto epochs = m.meta.get("epochs", 0), best = m.meta.get("best_epoch", 0);
+  const Value& training = m.meta.at("training").as_array()[0];
+  const auto epochs = training.at("epochs").as_integer(), best = training.at("best_epoch").as_integer();
+  const Value& curve = m.meta.at("loss_curve").as_array()[0];
+  EXPECT_EQ(static_cast<std::int64_t>(curve.at("training").size()), epochs);
+  const auto& held_out = curve.at("held_out").as_array();
+  ASSERT_EQ(static_cast<std::int64_t>(held_out.size()), epochs);
+  for (const Value& loss : held_out) EXPECT_GE(loss.as_number(), training.at("loss").as_number());
+  EXPECT_EQ(held_out[best - 1].as_number(), training.at("loss").as_number());
   EXPECT_EQ(epochs, best + 4);
   EXPECT_LT(epochs, 400);
   ASSERT_EQ(static_cast<std::int64_t>(fractions.size()), epochs);
@@ -166,8 +175,9 @@ TEST(Torch, StopsEarlyAndKeepsTheBestEpoch) {
 TEST(Torch, WithoutValidationEveryEpochIsDone) {
   const Model m = fit("dense_network", bent(200, 1),
                       Value::object({{"validation", 0.0}, {"covariance", "none"}, {"epochs", 7}, {"patience", 1}}));
-  EXPECT_EQ(m.meta.get("epochs", 0), 7);
-  EXPECT_EQ(m.meta.get("best_epoch", 0), 7);
+  const Value& training = m.meta.at("training").as_array()[0];
+  EXPECT_EQ(training.get("epochs", 0), 7);
+  EXPECT_EQ(training.get("best_epoch", 0), 7);
   EXPECT_EQ(apply("dense_network", m, bent(10, 3).x).rows(), 2);
 }
 
@@ -181,8 +191,7 @@ TEST(Torch, ALossThatIsNotFiniteStopsWithItsPlace) {
   task.batch = 10;
   task.where = "file.toml:3: net";
   auto message = [&]() -> std::string {
-    task.x = {x.data(), 400};
-    task.y = {y.data(), 200};
+    task.training = {{x.data(), 400}, {y.data(), 200}};
     try {
       torch_interface<NetworkTraining>().train(task);
     } catch (const Error& e) {
@@ -203,6 +212,103 @@ TEST(Torch, ALossThatIsNotFiniteStopsWithItsPlace) {
   task.epochs = 200;
   task.hidden = {64, 64, 64, 64, 64};
   EXPECT_THAT(message(), HasSubstr("is learning_rate too high?"));
+}
+
+// the same bits as without an interruption, wherever it was
+TEST(Torch, AnInterruptedTrainingGoesOnFromItsCheckpoint) {
+  for (const char* schedule : {"constant", "cosine"}) {
+    Value params = small();
+    params["networks"] = 2;
+    params["schedule"] = schedule;
+    params["weight_average"] = 0.9;
+    const Model whole = fit("dense_network", bent(500, 1), params);
+    Context context;
+    context.checkpoint = testing::temporary_folder() / schedule;
+    for (int stop_after = 1; stop_after <= 3; ++stop_after) {
+      int epochs = 0;
+      context.cancelled = [&] { return ++epochs >= stop_after; };
+      EXPECT_THROW(fit("dense_network", bent(500, 1), params, context), Interrupted);
+      EXPECT_EQ(epochs, stop_after);
+    }
+    // 1 + 2 + 3 of the 10 epochs are done: one network whole, one epoch of the other
+    int epochs = 0;
+    context.cancelled = [&] { return ++epochs < 0; };
+    EXPECT_EQ(testing::model_difference(whole, fit("dense_network", bent(500, 1), params, context)), "");
+    EXPECT_EQ(epochs, 4);
+    // what is done is not done again, and another task does not take it
+    epochs = 0;
+    fit("dense_network", bent(500, 1), params, context);
+    EXPECT_EQ(epochs, 0);
+    params["seed"] = 1;
+    fit("dense_network", bent(500, 1), params, context);
+    EXPECT_EQ(epochs, 10);
+  }
+}
+
+TEST(Torch, ABrokenCheckpointIsRefused) {
+  Context context;
+  context.checkpoint = testing::temporary_folder() / "broken";
+  fit("dense_network", bent(100, 1), small(), context);
+  const auto file = context.checkpoint / "network_0.safetensors";
+  auto arrays = read_safetensors(file);
+  const auto message = [&]() -> std::string {
+    write_atomic(file, format_safetensors(arrays));
+    try {
+      fit("dense_network", bent(100, 1), small(), context);
+    } catch (const DataError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(message(), "");
+  arrays["moment"] = arrays["best_loss"];
+  EXPECT_THAT(message(), AllOf(HasSubstr(file.string()), HasSubstr("moment: expected an array of a training")));
+  arrays.erase("moment");
+  EXPECT_THAT(message(), HasSubstr("moment"));
+}
+
+TEST(Torch, ADivergingTrainingKeepsItsLastGoodCheckpoint) {
+  Context context;
+  context.checkpoint = testing::temporary_folder() / "diverging";
+  // the decay alone multiplies the weights by -999 in each step
+  const Value params = Value::object({{"layers", Value::array()}, {"learning_rate", 1.0}, {"weight_decay", 1000.0}});
+  EXPECT_THROW(fit("dense_network", bent(100, 1), params, context), Error);
+  const auto arrays = read_safetensors(context.checkpoint / "network_0.safetensors");
+  const Tensor& weights = arrays.at("weights");
+  for (std::size_t i = 0; i < weights.elements(); ++i)
+    ASSERT_TRUE(std::isfinite(reinterpret_cast<const float*>(weights.data.data())[i]));
+}
+
+TEST(Torch, SeveralNetworksAreAveraged) {
+  const TrainingMatrix test = bent(50, 2);
+  Value params = small();
+  params["networks"] = 3;
+  const Model all = fit("dense_network", bent(500, 1), params);
+  const Model first = fit("dense_network", bent(500, 1), small());
+  // each network alone, cut out of the model of all
+  MatrixXd mean = MatrixXd::Zero(2, 50);
+  for (Index k = 0; k < 3; ++k) {
+    Model one = all;
+    one.meta["networks"] = 1;
+    for (const auto& [name, tensor] : all.tensors())
+      if (name.starts_with("weights") || name.starts_with("bias")) {
+        const MatrixXd a = all.matrix(name);
+        one.set(name, MatrixXd(a.middleRows(k * a.rows() / 3, a.rows() / 3)));
+      }
+    const MatrixXd out = apply("dense_network", one, test.x).topRows(2);
+    mean += out / 3;
+    if (k == 0) {
+      EXPECT_EQ(out, apply("dense_network", first, test.x).topRows(2));
+    }
+  }
+  EXPECT_LT(((apply("dense_network", all, test.x).topRows(2) - mean).array() / mean.array()).abs().maxCoeff(), 1e-12);
+  EXPECT_EQ(all.meta.at("training").size(), 3u);
+  // the covariance is that of the mean
+  const MatrixXd error = (bent(500, 1).y - apply("dense_network", all, bent(500, 1).x).topRows(2)).rightCols(100);
+  EXPECT_LT((all.matrix("Q") - error * error.transpose() / 100).norm(), 1e-9 * all.matrix("Q").norm());
+  Model broken = all;
+  broken.meta["networks"] = 5;
+  EXPECT_THROW(apply("dense_network", broken, test.x), DataError);
 }
 
 TEST(Torch, MissingFramesAreLeftOutOfTraining) {
