@@ -187,8 +187,7 @@ StageInfo info_dense_network() {
   auto i = trained_info<DenseNetworkStage, DenseNetworkFitter>(
       "dense_network", "decoders",
       "A dense network, trained by LibTorch and applied frame by frame without it: gives the mean and a constant "
-      "covariance of "
-      "its error. A frame with a missing row is missing.");
+      "covariance of its error. A frame with a missing row is missing.");
   i.version = kDenseNetworkVersion;
   i.paper =
       "Burkhart, Brandman, Franco, Hochberg, Harrison, Neural Computation 32 (2020) 969; AdamW: Loshchilov, Hutter, "

@@ -178,6 +178,8 @@ std::vector<MatrixXd> NetworkModel::arrays(const std::string& name, Index of_row
   if (all.rows() % networks != 0)
     throw DataError("model of " + model.meta.get("stage", ""), name, fmt::format("rows of {} networks", networks),
                     std::to_string(all.rows()));
+  if (!all.allFinite())
+    throw DataError("model of " + model.meta.get("stage", ""), name, "finite values", "NaN or infinity");
   const Index n = all.rows() / networks;
   std::vector<MatrixXd> each;
   for (Index k = 0; k < networks; ++k) each.emplace_back(all.middleRows(k * n, n));

@@ -143,6 +143,113 @@ TEST(Torch, TheStageGivesWhatLibTorchGives) {
   }
 }
 
+// a chunk as long as the held-out frames: LibTorch runs them in one piece from an empty state, as the stage does
+TEST(Torch, TheRecurrentStageGivesWhatLibTorchGives) {
+  const Eigen::MatrixXf x = MatrixXd((bent(700, 1).x.array() - 5) / 2).cast<float>(),
+                        y = MatrixXd(bent(700, 1).x.topRows(2)).cast<float>();
+  for (const char* cell : {"gru", "lstm"})
+    for (const std::int64_t input_units : {0, 12}) {
+      NetworkTask task;
+      task.inputs = 4;
+      task.outputs = 2;
+      task.training = {{x.data(), 300 * 4}, {y.data(), 300 * 2}, {0, 90}};
+      task.held = {{x.data() + 300 * 4, 400 * 4}, {y.data() + 300 * 2, 400 * 2}};
+      task.cell = cell;
+      task.input_units = input_units;
+      task.units = 20;
+      task.chunk = 400;
+      task.epochs = 15;
+      task.learning_rate = 0.02;
+      const TrainedNetwork net = torch_interface<NetworkTraining>().train(task);
+      EXPECT_LT(net.held_losses.back(), 0.8 * net.held_losses.front()) << cell;
+      Model m;
+      m.meta = Value::object({{"stage", "recurrent_network"}, {"version", 1}, {"cell", cell}});
+      set_arrays(m, net);
+      m.set("x_mean", MatrixXd(VectorXd::Zero(4)));
+      m.set("x_sd", MatrixXd(VectorXd::Ones(4)));
+      m.set("y_mean", MatrixXd(VectorXd::Zero(2)));
+      m.set("y_sd", MatrixXd(VectorXd::Ones(2)));
+      const MatrixXd ours = apply("recurrent_network", m, x.rightCols(400).cast<double>());
+      const MatrixXd theirs = Eigen::Map<const Eigen::MatrixXf>(net.held_output.data(), 2, 400).cast<double>();
+      EXPECT_LT((ours - theirs).cwiseAbs().maxCoeff(), 1e-5) << cell;
+      EXPECT_NEAR((theirs - y.rightCols(400).cast<double>()).squaredNorm() / 800, net.held_losses[net.best_epoch - 1],
+                  1e-5)
+          << cell;
+    }
+}
+
+/// The output is a leaky sum of past inputs: nothing that sees one frame can know it.
+TrainingMatrix leaky(Index frames, std::uint64_t seed) {
+  const KeyedRandom random(seed, "leaky");
+  TrainingMatrix t{MatrixXd(4, frames), MatrixXd(2, frames), {}, {}, {}};
+  for (Index k = 0; k < frames; ++k) {
+    for (Index i = 0; i < 4; ++i) t.x(i, k) = random.normal(k, static_cast<std::uint64_t>(i));
+    for (Index i = 0; i < 2; ++i) t.y(i, k) = (k ? 0.8 * t.y(i, k - 1) : 0.0) + t.x(i, k) + 0.1 * random.normal(k, 9);
+  }
+  return t;
+}
+
+TEST(Torch, ARecurrentNetworkRemembers) {
+  const TrainingMatrix test = leaky(1000, 2);
+  const double power = test.y.squaredNorm();
+  const Model still = fit("dense_network", leaky(3000, 1), Value::object({{"epochs", 20}}));
+  const double without = (apply("dense_network", still, test.x).topRows(2) - test.y).squaredNorm() / power;
+  for (const char* cell : {"gru", "lstm"}) {
+    const Value params = Value::object({{"cell", cell}, {"units", 24}, {"epochs", 25}, {"learning_rate", 0.01}});
+    const Model m = fit("recurrent_network", leaky(3000, 1), params);
+    const MatrixXd out = apply("recurrent_network", m, test.x);
+    const double error = (out.topRows(2) - test.y).squaredNorm() / power;
+    EXPECT_LT(error, 0.15 * without) << cell;
+    // the covariance from held-out training frames is that of the error on new ones
+    EXPECT_NEAR(std::sqrt(out(2, 0) / ((out.row(0) - test.y.row(0)).squaredNorm() / 1000)), 1, 0.15) << cell;
+    EXPECT_EQ(testing::model_difference(m, fit("recurrent_network", leaky(3000, 1), params)), "") << cell;
+  }
+}
+
+// the loss of a first step over all chunks is the mean over frames, each run from its segment's start on: it does not
+// depend on the order of the segments, but on where they start
+TEST(Torch, ChunksDoNotCrossSegments) {
+  TrainingMatrix glued = leaky(300, 1);
+  glued.segment_starts = {0, 101, 104};
+  const auto first_loss = [](TrainingMatrix t, const char* cell) {
+    const Value params = Value::object({{"cell", cell},
+                                        {"units", 8},
+                                        {"epochs", 1},
+                                        {"chunk", 20},
+                                        {"validation", 0.0},
+                                        {"covariance", "none"},
+                                        {"batch", 1000}});
+    return fit("recurrent_network", std::move(t), params).meta.at("training").as_array()[0].at("loss").as_number();
+  };
+  TrainingMatrix moved = glued;
+  moved.x << glued.x.rightCols(196), glued.x.leftCols(104);
+  moved.y << glued.y.rightCols(196), glued.y.leftCols(104);
+  moved.segment_starts = {0, 196, 297};
+  TrainingMatrix joined = glued;
+  joined.segment_starts = {0};
+  for (const char* cell : {"gru", "lstm"}) {
+    EXPECT_NEAR(first_loss(glued, cell), first_loss(moved, cell), 1e-6) << cell;
+    EXPECT_GT(std::abs(first_loss(glued, cell) - first_loss(joined, cell)), 1e-5) << cell;
+  }
+}
+
+TEST(Torch, ARecurrentTrainingGoesOnFromItsCheckpoint) {
+  const Value params = Value::object({{"units", 8},
+                                      {"epochs", 6},
+                                      {"dropout", 0.2},
+                                      {"input_noise", 0.1},
+                                      {"input_dropout", 0.1},
+                                      {"schedule", "cosine"}});
+  const Model whole = fit("recurrent_network", leaky(400, 1), params);
+  Context context;
+  context.checkpoint = testing::temporary_folder() / "recurrent";
+  int epochs = 0;
+  context.cancelled = [&] { return ++epochs == 2; };
+  EXPECT_THROW(fit("recurrent_network", leaky(400, 1), params, context), Interrupted);
+  EXPECT_EQ(testing::model_difference(whole, fit("recurrent_network", leaky(400, 1), params, context)), "");
+  EXPECT_EQ(epochs, 6);
+}
+
 TEST(Torch, StopsEarlyAndKeepsTheBestEpoch) {
   // pure noise: nothing can be learnt, so the held-out error soon rises
   TrainingMatrix noise = bent(300, 1);
