@@ -3,9 +3,12 @@
 namespace percept {
 
 StageInfo info_dense_network();
+StageInfo info_mixture();
 StageInfo info_recurrent_network();
 StageInfo info_ridge();
 
-std::vector<StageInfo> decoders_stages() { return {info_dense_network(), info_recurrent_network(), info_ridge()}; }
+std::vector<StageInfo> decoders_stages() {
+  return {info_dense_network(), info_mixture(), info_recurrent_network(), info_ridge()};
+}
 
 }  // namespace percept
