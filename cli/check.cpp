@@ -4,8 +4,8 @@
 #include "core/error.h"
 #include "core/model.h"
 #include "data/loaders.h"
-#include "evaluation/experiment.h"
 #include "evaluation/describe.h"
+#include "evaluation/experiment.h"
 #include "io/open.h"
 #include "percept/registry.h"
 

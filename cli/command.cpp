@@ -50,6 +50,7 @@ std::shared_ptr<PipelineOptions> add_pipeline(CLI::App& app, Global& global, con
   app.add_option("--set", o->set, "Change one value: NODE.key=value, run.seed=3, official.gap_s=1; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
+  app.add_flag("--fresh", o->fresh, "Start over: do not use what a killed run left in OUTPUT.work");
   add_threads(app, global);
   add_json(app, global);
   return o;
@@ -62,6 +63,14 @@ evaluation::RunRequest read_request(const PipelineOptions& options, const Global
   request.options.cancelled = interrupted;
   request.options.threads = thread_budget();
   return request;
+}
+
+void set_output(evaluation::RunRequest& request, const std::filesystem::path& output, const PipelineOptions& options) {
+  request.output = output;
+  request.work = std::filesystem::absolute(output).lexically_normal();
+  if (!request.work.has_filename()) request.work = request.work.parent_path();
+  request.work += ".work";
+  if (options.fresh) evaluation::WorkCache(request.work, "").remove();
 }
 
 void load_recording(evaluation::RunRequest& request) {

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "core/context.h"
+#include "core/error.h"
+#include "core/log.h"
 #include "core/pipeline.h"
 #include "core/registry.h"
 #include "core/value.h"
@@ -52,11 +54,26 @@ void add_threads(CLI::App& app, Global& global);
 struct PipelineOptions {
   std::string file, output;
   std::vector<std::string> set;
+  bool fresh = false;
 };
-/// Declares pipeline, --output, --set, --threads, --json.
+/// Declares pipeline, --output, --set, --fresh, --threads, --json.
 std::shared_ptr<PipelineOptions> add_pipeline(CLI::App& app, Global& global, const std::string& output_doc);
 /// The pipeline as it was changed by --set, threads, progress and cancelling; no recording yet.
 evaluation::RunRequest read_request(const PipelineOptions& options, const Global& global);
+/// Where the results go, and beside it OUTPUT.work, where a killed run left what it had worked out: taken up, or with
+/// --fresh thrown away.
+void set_output(evaluation::RunRequest& request, const std::filesystem::path& output, const PipelineOptions& options);
+/// Runs it; when it is interrupted, says where it goes on from.
+template <class F>
+auto resumable(const evaluation::RunRequest& request, F run) {
+  try {
+    return run();
+  } catch (const Interrupted&) {
+    if (std::filesystem::exists(request.work))
+      log::info("what took longest is kept in " + request.work.string() + ": the same command goes on from there");
+    throw;
+  }
+}
 /// Loads what [input] says; relative paths start at the pipeline file.
 void load_recording(evaluation::RunRequest& request);
 

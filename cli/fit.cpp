@@ -13,9 +13,11 @@ Command fit_command() {
             return [o, &global]() -> Value {
               auto request = read_request(*o, global);
               load_recording(request);
-              request.output = o->output.empty() ? std::filesystem::path("models") / request.pipeline.file.stem()
-                                                 : std::filesystem::path(o->output);
-              Value result = evaluation::fit_pipeline(builtin_registry(), request);
+              set_output(request,
+                         o->output.empty() ? std::filesystem::path("models") / request.pipeline.file.stem()
+                                           : std::filesystem::path(o->output),
+                         *o);
+              Value result = resumable(request, [&] { return evaluation::fit_pipeline(builtin_registry(), request); });
               finish_progress();
               result["output"] = request.output.string();
               if (!global.json) {

@@ -19,7 +19,8 @@ Command run_command() {
                      "Print the resolved graph with shapes, rates, latency and memory, and run nothing");
         app.footer(
             "The folder holds result.json, report.html, predictions, models and provenance.json; it appears when the\n"
-            "run is done and replaces an older one as a whole. percept rerun FOLDER makes the same bytes again.");
+            "run is done and replaces an older one as a whole. A run that was killed left what it had worked out in\n"
+            "FOLDER.work, and the next one goes on from there. percept rerun FOLDER makes the same bytes again.");
         return [o, dry_run, &global]() -> Value {
           const auto& registry = builtin_registry();
           auto request = read_request(*o, global);
@@ -41,8 +42,8 @@ Command run_command() {
           }
           Counters counters;
           request.options.counters = &counters;
-          request.output = output_folder(request.pipeline, o->output);
-          const auto outcome = evaluation::run_pipeline(registry, request);
+          set_output(request, output_folder(request.pipeline, o->output), *o);
+          const auto outcome = resumable(request, [&] { return evaluation::run_pipeline(registry, request); });
           finish_progress();
           Value result = outcome.result;
           result["seconds"] = outcome.seconds;

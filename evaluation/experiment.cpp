@@ -8,7 +8,6 @@
 #include <limits>
 
 #include "core/error.h"
-#include "core/files.h"
 #include "evaluation/spool_data.h"
 
 namespace percept::evaluation {
@@ -75,29 +74,18 @@ std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpe
   return model;
 }
 
-std::optional<Stream> PrefixCache::find(const std::string& key) {
-  std::lock_guard lock(mutex_);
-  const auto at = streams_.find(key);
-  if (at == streams_.end()) return std::nullopt;
-  return at->second;
-}
-void PrefixCache::put(const std::string& key, const Stream& stream) {
-  std::lock_guard lock(mutex_);
-  streams_.emplace(key, stream);
-}
-
 Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
-                       EngineOptions options, std::shared_ptr<PrefixCache> cache)
-    : registry_(registry), pipeline_(pipeline), recording_(recording), options_(std::move(options)) {
+                       EngineOptions options, std::shared_ptr<WorkCache> cache)
+    : registry_(registry), pipeline_(pipeline), recording_(recording), options_(std::move(options)),
+      cache_(std::move(cache)) {
   registry_.add(identity_info());
   if (recording_.streams.empty()) throw DataError(recording_.name, "", "a recording with at least one stream", "none");
 
   // the implied `from`, then topological order
-  std::set<std::string> known;
-  for (auto& s : recording_.streams) known.insert(s.name);
+  for (auto& s : recording_.streams) known_.insert(s.name);
   std::vector<StageSpec> specs = pipeline_.stages;
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    known.insert(specs[i].node.name);
+    known_.insert(specs[i].node.name);
     if (specs[i].node.from.empty()) specs[i].node.from = {i ? specs[i - 1].node.name : recording_.streams[0].name};
   }
   std::set<std::string> placed;
@@ -105,11 +93,11 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
   while (!specs.empty()) {
     const auto ready = std::find_if(specs.begin(), specs.end(), [&](auto& s) {
       return std::all_of(s.node.from.begin(), s.node.from.end(), [&](auto& ref) {
-        const auto name = reference_name(ref, known);
-        if (!known.contains(name))
+        const auto name = reference_name(ref, known_);
+        if (!known_.contains(name))
           throw ConfigError(s.node.where + ".from", "\"" + ref + "\"",
-                            fmt::format("a stage or stream: {}{}", fmt::join(known, ", "),
-                                        did_you_mean(name, {known.begin(), known.end()})));
+                            fmt::format("a stage or stream: {}{}", fmt::join(known_, ", "),
+                                        did_you_mean(name, {known_.begin(), known_.end()})));
         return placed.contains(name);
       });
     });
@@ -129,7 +117,7 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
   for (auto& s : order_) {
     const bool learned = registry_.at(s.node.use, s.node.where).trained;
     const bool after = std::any_of(s.node.from.begin(), s.node.from.end(),
-                                   [&](auto& ref) { return below.contains(reference_name(ref, known)); });
+                                   [&](auto& ref) { return below.contains(reference_name(ref, known_)); });
     if (learned || after) {
       below.insert(s.node.name);
       const auto& info = registry_.at(s.node.use, s.node.where);
@@ -153,53 +141,15 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
   std::set<std::string> wanted;
   for (auto& s : order_)
     for (auto& ref : s.node.from)
-      if (!prefix_.contains(s.node.name) && prefix_.contains(reference_name(ref, known)))
-        wanted.insert(reference_name(ref, known));
+      if (!prefix_.contains(s.node.name) && prefix_.contains(reference_name(ref, known_)))
+        wanted.insert(reference_name(ref, known_));
   for (auto& score : pipeline_.scores)
     if (prefix_.contains(score.from)) wanted.insert(score.from);
   if (below.empty()) wanted.insert(order_.back().node.name);
 
   derived_ = recording_;
   if (!wanted.empty()) {
-    Value resolved = Value::array();
-    for (auto& n : prefix_nodes)
-      resolved.push_back(Value::object({{"name", n.name},
-                                        {"use", n.use},
-                                        {"version", registry_.at(n.use, n.where).version},
-                                        {"from", Value(n.from)},
-                                        {"align", n.align},
-                                        {"params", n.params}}));
-    const Value* digests = recording_.meta.find("input");
-    const std::string key = sha256(to_json(Value::object({{"recording", recording_.name},
-                                                          {"input", digests ? *digests : Value()},
-                                                          {"graph", resolved},
-                                                          {"precision", name_of(pipeline_.precision)},
-                                                          {"block", pipeline_.block}})));
-    std::map<std::string, SinkFn> sinks;
-    std::map<std::string, std::shared_ptr<Spool>> spools;
-    std::map<std::string, std::vector<std::int64_t>> keys;
-    for (auto& name : wanted)
-      if (auto kept = cache->find(key + name)) derived_.streams.push_back(*kept);
-      else
-        sinks[name] = [&, name](const Block& b) {
-          auto& spool = spools[name];
-          if (!spool) spool = std::make_shared<Spool>(b.x.rows, b.x.scalar, "");
-          spool->append(b.x);
-          keys[name].insert(keys[name].end(), b.keys.begin(), b.keys.end());
-        };
-    if (!sinks.empty()) {
-      const auto formats = run_offline(registry_, recording_, prefix_nodes, run_options(), sinks);
-      for (auto& [name, format] : formats) {
-        Stream s;
-        s.name = name;
-        s.format = format;
-        if (!spools[name]) spools[name] = std::make_shared<Spool>(format.size(), format.scalar, "");
-        s.samples = spools[name];
-        s.keys = keys[name];
-        cache->put(key + name, s);
-        derived_.streams.push_back(std::move(s));
-      }
-    }
+    run_prefix(prefix_nodes, wanted);
     // memory of what the learned nodes read, in lead frames
     std::vector<InputSpec> inputs;
     for (auto& n : input_names(recording_, prefix_nodes)) inputs.push_back({n, recording_.stream(n, "from").format});
@@ -217,19 +167,75 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
   }
 }
 
+void Experiment::run_prefix(const std::vector<NodeSpec>& nodes, const std::set<std::string>& wanted) {
+  Value graph = Value::array(), given = Value::array();
+  for (auto& name : wanted) {
+    given.push_back(name);
+    graph.push_back(lineage(name, {}));
+  }
+  const auto prefix_key = key(Value::object({{"kind", "prefix"}, {"graph", graph}, {"wanted", given}}));
+  auto prefix = cache_->prefix(prefix_key);
+  if (!prefix) {
+    const auto begun = std::chrono::steady_clock::now();
+    Counters counters;
+    prefix.emplace();
+    for (auto& [name, segment] : run_segment(recording_, nodes, {wanted.begin(), wanted.end()}, &counters))
+      prefix->streams.push_back({name, segment.format, segment.frames, segment.keys});
+    prefix->counters = counted(counters);
+    cache_->put(prefix_key, *prefix, seconds_since(begun) >= options_.keep_from_s);
+  }
+  derived_.streams.insert(derived_.streams.end(), prefix->streams.begin(), prefix->streams.end());
+  if (options_.counters && cache_->first_use(prefix_key)) add_counters(options_.counters, prefix->counters);
+}
+
+std::set<std::string> Experiment::with_ancestors(const std::string& node) const {
+  std::set<std::string> found{node};
+  for (auto s = order_.rbegin(); s != order_.rend(); ++s)
+    if (found.contains(s->node.name))
+      for (auto& ref : s->node.from) found.insert(reference_name(ref, known_));
+  return found;
+}
+
+Value Experiment::lineage(const std::string& node, const Fitted& fitted) const {
+  Value all = Value::array();
+  const auto wanted = with_ancestors(node);
+  for (auto& s : order_) {
+    if (!wanted.contains(s.node.name)) continue;
+    Value one = Value::object({{"name", s.node.name},
+                               {"use", s.node.use},
+                               {"version", registry_.at(s.node.use, s.node.where).version},
+                               {"from", Value(s.node.from)},
+                               {"align", s.node.align},
+                               {"params", s.node.params}});
+    for (auto& m : fitted.models)
+      if (m.node == s.node.name) one["model"] = m.digest;
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+std::string Experiment::key(const Value& what) const {
+  return cache_->key(Value::object({{"precision", name_of(pipeline_.precision)},
+                                    {"block", pipeline_.block},
+                                    {"threads", options_.threads},
+                                    {"seed", static_cast<std::int64_t>(pipeline_.seed)},
+                                    {"lead", lead_.name},
+                                    {"what", what}}));
+}
+
 std::shared_ptr<const Experiment> Experiment::uncounted() const {
   auto copy = std::make_shared<Experiment>(*this);
   copy->options_.counters = nullptr;
   return copy;
 }
 
-RunOptions Experiment::run_options() const {
+RunOptions Experiment::run_options(Counters* counters) const {
   RunOptions o;
   o.precision = pipeline_.precision;
   o.block = pipeline_.block;
   o.threads = options_.threads;
   o.seed = pipeline_.seed;
-  o.counters = options_.counters;
+  o.counters = counters;
   o.cancelled = options_.cancelled;
   return o;
 }
@@ -255,15 +261,12 @@ std::vector<std::string> Experiment::learned() const {
 }
 
 std::optional<TargetSpec> Experiment::target_of(const std::string& node) const {
-  std::set<std::string> known;
-  for (auto& s : recording_.streams) known.insert(s.name);
-  for (auto& s : order_) known.insert(s.node.name);
   std::vector<std::string> todo{node};
   for (std::size_t i = 0; i < todo.size(); ++i)
     for (auto& s : order_)
       if (s.node.name == todo[i]) {
         if (s.target) return s.target;
-        for (auto& ref : s.node.from) todo.push_back(reference_name(ref, known));
+        for (auto& ref : s.node.from) todo.push_back(reference_name(ref, known_));
       }
   // a target given further down serves the maps above it: ridge -> dkf with the target at the dkf
   for (auto& s : order_)
@@ -406,99 +409,129 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
   for (auto& s : order_) {
     if (prefix_.contains(s.node.name)) continue;
     NodeSpec node = s.node;
-    const auto& info = registry_.at(node.use, node.where);
-    if (info.trained && !s.model.empty()) {
-      const auto model = load_model(pipeline_, s, registry_);
-      node.model = model;
-      fitted.models.push_back({node.name, node.use, model, 0, 0, true});
-    } else if (info.trained) {
-      if (options_.cancelled && options_.cancelled()) throw Interrupted();
-      const auto begun = std::chrono::steady_clock::now();
-      std::vector<RowRange> ranges = train;
-      const bool with_target = s.fit == FitMode::train && info.needs_target;
-      if (s.fit == FitMode::self) ranges = {{0, lead_.frames() - 1}};
-      if (s.fit == FitMode::first) {
-        if (lead_.format.axis != Axis::time)
-          throw ConfigError(node.where + ".fit", "\"first\"", "a recording with a clock");
-        ranges = {{0, std::min<std::int64_t>(lead_.frames(), std::llround(s.fit_s * lead_.format.rate_hz)) - 1}};
-      }
-      std::optional<TargetSpec> target;
-      if (with_target) target = s.target ? s.target : target_of(node.name);
-      std::unique_ptr<SpoolData> data;
-      auto nodes = fitted.nodes;
-      NodeSpec input = node;
-      input.name = node.name + ".input";
-      input.use = kIdentity;
-      input.params = Value::table();
-      input.model = nullptr;
-      nodes.push_back(input);
-      Eigen::Index missing_target = 0;
-      for (std::size_t r = 0; r < ranges.size(); ++r) {
-        const auto segment = run_segment(cut(ranges[r]), nodes, {input.name}).at(input.name);
-        StreamFormat y_format;
-        y_format.axis = segment.format.axis;
-        if (target) y_format = find_target(*target).format;
-        if (!data) data = std::make_unique<SpoolData>(segment.format, y_format);
-        data->start_segment();
-        const Index total = segment.frames->frames(), rows = segment.frames->rows();
-        constexpr Index kBlock = 4096;
-        std::vector<std::byte> room(static_cast<std::size_t>(rows * kBlock) * bytes_of(segment.frames->scalar()));
-        for (Index at = 0; at < total; at += kBlock) {
-          const Index n = std::min(kBlock, total - at);
-          MutableFrames x(room.data(), segment.frames->scalar(), rows, n, rows);
-          segment.frames->read(at, x);
-          std::vector<std::int64_t> keys;
-          if (segment.format.axis == Axis::item) keys.assign(segment.keys.begin() + at, segment.keys.begin() + at + n);
-          else
-            for (Index k = 0; k < n; ++k) keys.push_back(lead_frame(segment.format.time_of(at + k)));
-          Eigen::MatrixXd y;
-          if (target) {
-            StreamFormat piece = segment.format;
-            if (piece.axis == Axis::time) piece.start_s = segment.format.time_of(at);
-            y = target_at(*target, piece, n, keys, &ranges[r]);
-            missing_target += (y.array().isNaN().colwise().any()).count();
-          }
-          data->append(x, y, keys, static_cast<std::int32_t>(r));
-        }
-      }
-      if (!data || data->frames() == 0)
-        throw DataError(recording_.name, node.name, "at least one training frame", "none");
-      if (target && missing_target == data->frames())
-        throw DataError(recording_.name, node.name + ".target", "a target for at least one training frame",
-                        "none: do the clocks of input and target overlap?");
-      if (with_target) data->shift_target(target_shift);
-      Context context;
-      context.node = node.name;
-      context.seed = pipeline_.seed;
-      context.threads = options_.threads;
-      context.counters = options_.counters;
-      context.progress = options_.progress;
-      context.cancelled = options_.cancelled;
-      Model model;
-      try {
-        model = info.make_fitter(node.params, node.where)->fit(*data, context);
-      } catch (const ConfigError& e) {
-        throw e.key().rfind(node.name, 0) == 0
-            ? ConfigError(node.where + e.key().substr(node.name.size()), e.value(), e.expected())
-            : e;
-      } catch (const DataError& e) {
-        throw e.file() == node.name ? DataError(node.where, e.field(), e.expected(), e.found()) : e;
-      }
-      model.meta["stage"] = node.use;
-      model.meta["version"] = info.version;
-      if (!model.meta.contains("params")) model.meta["params"] = node.params;
-      auto shared = std::make_shared<const Model>(std::move(model));
-      node.model = shared;
-      fitted.models.push_back({node.name, node.use, shared, data->frames(), seconds_since(begun), false});
+    if (registry_.at(node.use, node.where).trained) {
+      fitted.models.push_back(fit_node(s, fitted, train, target_shift));
+      node.model = fitted.models.back().model;
     }
-    fitted.nodes.push_back(node);
+    fitted.nodes.push_back(std::move(node));
   }
   return fitted;
 }
 
+Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const std::vector<RowRange>& train,
+                                  Index target_shift) const {
+  const auto& node = s.node;
+  const auto& info = registry_.at(node.use, node.where);
+  if (!s.model.empty()) {
+    const auto model = load_model(pipeline_, s, registry_);
+    return {node.name, node.use, model, model->digest(), 0, 0, true};
+  }
+  if (options_.cancelled && options_.cancelled()) throw Interrupted();
+  const auto begun = std::chrono::steady_clock::now();
+  std::vector<RowRange> ranges = train;
+  if (s.fit == FitMode::self) ranges = {{0, lead_.frames() - 1}};
+  if (s.fit == FitMode::first) {
+    if (lead_.format.axis != Axis::time)
+      throw ConfigError(node.where + ".fit", "\"first\"", "a recording with a clock");
+    ranges = {{0, std::min<std::int64_t>(lead_.frames(), std::llround(s.fit_s * lead_.format.rate_hz)) - 1}};
+  }
+  std::optional<TargetSpec> target;
+  if (s.fit == FitMode::train && info.needs_target) target = s.target ? s.target : target_of(node.name);
+
+  Value what = Value::object({{"kind", "fit"}, {"graph", lineage(node.name, above)}, {"rows", describe(ranges)}});
+  if (target)
+    what["target"] = Value::object(
+        {{"from", target->from}, {"lag_s", target->lag_s}, {"shift", static_cast<std::int64_t>(target_shift)}});
+  const auto fit_key = key(what);
+  auto kept = cache_->fit(fit_key);
+  if (!kept) {
+    Counters counters;
+    const auto data = training_data(s, above, ranges, target, &counters);
+    if (target) data->shift_target(target_shift);
+    Context context;
+    context.node = node.name;
+    context.seed = pipeline_.seed;
+    context.threads = options_.threads;
+    context.counters = &counters;
+    context.progress = options_.progress;
+    context.cancelled = options_.cancelled;
+    if (std::isfinite(options_.keep_from_s)) context.checkpoint = cache_->checkpoint(fit_key);
+    Model model;
+    try {
+      model = info.make_fitter(node.params, node.where)->fit(*data, context);
+    } catch (const ConfigError& e) {
+      throw e.key().rfind(node.name, 0) == 0
+          ? ConfigError(node.where + e.key().substr(node.name.size()), e.value(), e.expected())
+          : e;
+    } catch (const DataError& e) {
+      throw e.file() == node.name ? DataError(node.where, e.field(), e.expected(), e.found()) : e;
+    }
+    model.meta["stage"] = node.use;
+    model.meta["version"] = info.version;
+    if (!model.meta.contains("params")) model.meta["params"] = node.params;
+    kept.emplace();
+    kept->digest = model.digest();
+    kept->model = std::make_shared<const Model>(std::move(model));
+    kept->frames = data->frames();
+    kept->counters = counted(counters);
+    cache_->put(fit_key, *kept, seconds_since(begun) >= options_.keep_from_s);
+  }
+  add_counters(options_.counters, kept->counters);
+  return {node.name, node.use, kept->model, kept->digest, kept->frames, seconds_since(begun), false};
+}
+
+std::unique_ptr<SpoolData> Experiment::training_data(const StageSpec& s, const Fitted& above,
+                                                     const std::vector<RowRange>& ranges,
+                                                     const std::optional<TargetSpec>& target,
+                                                     Counters* counters) const {
+  std::unique_ptr<SpoolData> data;
+  auto nodes = above.nodes;
+  NodeSpec input = s.node;
+  input.name = s.node.name + ".input";
+  input.use = kIdentity;
+  input.params = Value::table();
+  nodes.push_back(input);
+  Index missing_target = 0;
+  for (std::size_t r = 0; r < ranges.size(); ++r) {
+    const auto segment = run_segment(cut(ranges[r]), nodes, {input.name}, counters).at(input.name);
+    StreamFormat y_format;
+    y_format.axis = segment.format.axis;
+    if (target) y_format = find_target(*target).format;
+    if (!data) data = std::make_unique<SpoolData>(segment.format, y_format);
+    data->start_segment();
+    const Index total = segment.frames->frames(), rows = segment.frames->rows();
+    constexpr Index kBlock = 4096;
+    std::vector<std::byte> room(static_cast<std::size_t>(rows * kBlock) * bytes_of(segment.frames->scalar()));
+    for (Index at = 0; at < total; at += kBlock) {
+      const Index n = std::min(kBlock, total - at);
+      MutableFrames x(room.data(), segment.frames->scalar(), rows, n, rows);
+      segment.frames->read(at, x);
+      std::vector<std::int64_t> keys;
+      if (segment.format.axis == Axis::item) keys.assign(segment.keys.begin() + at, segment.keys.begin() + at + n);
+      else
+        for (Index k = 0; k < n; ++k) keys.push_back(lead_frame(segment.format.time_of(at + k)));
+      Eigen::MatrixXd y;
+      if (target) {
+        StreamFormat piece = segment.format;
+        if (piece.axis == Axis::time) piece.start_s = segment.format.time_of(at);
+        y = target_at(*target, piece, n, keys, &ranges[r]);
+        missing_target += (y.array().isNaN().colwise().any()).count();
+      }
+      data->append(x, y, keys, static_cast<std::int32_t>(r));
+    }
+  }
+  if (!data || data->frames() == 0)
+    throw DataError(recording_.name, s.node.name, "at least one training frame", "none");
+  if (target && missing_target == data->frames())
+    throw DataError(recording_.name, s.node.name + ".target", "a target for at least one training frame",
+                    "none: do the clocks of input and target overlap?");
+  return data;
+}
+
 std::map<std::string, Experiment::Segment> Experiment::run_segment(const Recording& part,
                                                                    const std::vector<NodeSpec>& nodes,
-                                                                   const std::vector<std::string>& names) const {
+                                                                   const std::vector<std::string>& names,
+                                                                   Counters* counters) const {
   std::map<std::string, Segment> segments;
   std::map<std::string, SinkFn> sinks;
   for (auto& name : names)
@@ -507,7 +540,7 @@ std::map<std::string, Experiment::Segment> Experiment::run_segment(const Recordi
       segment.frames->append(b.x);
       segment.keys.insert(segment.keys.end(), b.keys.begin(), b.keys.end());
     };
-  for (auto& [name, format] : run_offline(registry_, part, nodes, run_options(), sinks)) {
+  for (auto& [name, format] : run_offline(registry_, part, nodes, run_options(counters), sinks)) {
     auto& segment = segments[name];
     segment.format = format;
     if (!segment.frames) segment.frames = std::make_shared<Spool>(format.size(), format.scalar, "");
@@ -519,7 +552,7 @@ std::map<std::string, Decoded> Experiment::apply(const Fitted& fitted, const std
                                                  const std::vector<RowRange>& ranges) const {
   std::map<std::string, Decoded> all;
   for (auto& range : ranges)
-    for (auto& [name, segment] : run_segment(cut(range), fitted.nodes, nodes)) {
+    for (auto& [name, segment] : run_segment(cut(range), fitted.nodes, nodes, options_.counters)) {
       auto& d = all[name];
       const Index n = segment.frames->frames();
       if (d.format.parts.empty()) {

@@ -20,6 +20,8 @@
 #include "core/runner.h"
 #include "core/spool.h"
 #include "evaluation/split.h"
+#include "evaluation/spool_data.h"
+#include "evaluation/work_cache.h"
 
 namespace percept::evaluation {
 
@@ -28,6 +30,7 @@ struct EngineOptions {
   Counters* counters = nullptr;
   ProgressFn progress;
   std::function<bool()> cancelled;
+  double keep_from_s = 0.2;  ///< what took so long is kept on disk where the cache has a folder; less is made again
 };
 
 /// A pipeline whose learned nodes have their models.
@@ -35,9 +38,10 @@ struct Fitted {
   struct Info {
     std::string node, use;
     std::shared_ptr<const Model> model;
-    Index frames = 0;  ///< training frames
+    std::string digest;  ///< of the model
+    Index frames = 0;    ///< training frames
     double seconds = 0;
-    bool loaded = false;  ///< read from a folder, not fitted here
+    bool loaded = false;  ///< given as a folder, not fitted in this run
   };
   std::vector<NodeSpec> nodes;  ///< every node below the prefix, in order
   std::vector<Info> models;
@@ -61,22 +65,11 @@ struct Decoded : FrameAxis {
 /// Throws DataError when it is of another stage or version.
 std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpec& stage, const Registry& registry);
 
-/// Frames of prefix nodes, shared by every fold and candidate. Keyed by input digest, resolved sub-graph and versions.
-class PrefixCache {
- public:
-  std::optional<Stream> find(const std::string& key);
-  void put(const std::string& key, const Stream& stream);
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, Stream> streams_;
-};
-
 class Experiment {
  public:
   /// Runs the prefix. Throws ConfigError / DataError.
   Experiment(const Registry& registry, const Pipeline& pipeline, const Recording& recording, EngineOptions options,
-             std::shared_ptr<PrefixCache> cache = std::make_shared<PrefixCache>());
+             std::shared_ptr<WorkCache> cache = std::make_shared<WorkCache>());
 
   /// The stream whose rows a split counts: the first that the pipeline reads.
   const Stream& lead() const { return lead_; }
@@ -120,10 +113,22 @@ class Experiment {
     StreamFormat format;  ///< of the target alone
   };
   std::map<std::string, Segment> run_segment(const Recording& part, const std::vector<NodeSpec>& nodes,
-                                             const std::vector<std::string>& names) const;
+                                             const std::vector<std::string>& names, Counters* counters) const;
+  void run_prefix(const std::vector<NodeSpec>& nodes, const std::set<std::string>& wanted);
+  /// The node and every one above it.
+  std::set<std::string> with_ancestors(const std::string& node) const;
+  /// All of the node's sub-graph that decides its bits, with the digests of the models in it.
+  Value lineage(const std::string& node, const Fitted& fitted) const;
+  /// The key of something that this engine works out.
+  std::string key(const Value& what) const;
+  Fitted::Info fit_node(const StageSpec& stage, const Fitted& above, const std::vector<RowRange>& train,
+                        Index target_shift) const;
+  std::unique_ptr<SpoolData> training_data(const StageSpec& stage, const Fitted& above,
+                                           const std::vector<RowRange>& ranges, const std::optional<TargetSpec>& target,
+                                           Counters* counters) const;
   std::int64_t lead_frame(double t_s) const;
   Recording cut(const RowRange& lead_range) const;
-  RunOptions run_options() const;
+  RunOptions run_options(Counters* counters) const;
   TargetSource find_target(const TargetSpec& target) const;
   Eigen::MatrixXd target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
                             std::span<const std::int64_t> keys, const RowRange* inside) const;
@@ -132,6 +137,8 @@ class Experiment {
   Pipeline pipeline_;
   Recording recording_;
   EngineOptions options_;
+  std::shared_ptr<WorkCache> cache_;
+  std::set<std::string> known_;   ///< streams and nodes
   std::vector<StageSpec> order_;  ///< topological
   std::set<std::string> prefix_;  ///< nodes above every learned one
   Recording derived_;             ///< the recording with the prefix's outputs as streams

@@ -2,13 +2,16 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <link.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 
 #include <chrono>
 #include <fstream>
 
 #include "core/files.h"
+#include "core/module.h"
 #include "core/threads.h"
 
 #ifndef PERCEPT_VERSION
@@ -30,6 +33,27 @@ std::string cpu_model() {
 std::string version_text() {
   const std::string revision = PERCEPT_REVISION;
   return PERCEPT_VERSION + (revision.empty() ? "" : " (revision " + revision + ")");
+}
+
+const std::string& build_stamp() {
+  static const std::string stamp = [] {
+    std::vector<std::string> files{"/proc/self/exe"};
+    dl_iterate_phdr(
+        [](dl_phdr_info* object, std::size_t, void* list) {
+          if (std::string_view(object->dlpi_name).find("percept") != std::string_view::npos)
+            static_cast<std::vector<std::string>*>(list)->emplace_back(object->dlpi_name);
+          return 0;
+        },
+        &files);
+    // loaded later, if at all
+    for (auto& folder : module_folders()) files.push_back((folder / "libpercept_nn.so").string());
+    std::string text = fmt::format("{} {}", version_text(), PERCEPT_COMPILER);
+    for (auto& file : files)
+      if (struct stat s{}; ::stat(file.c_str(), &s) == 0)
+        text += fmt::format(" {}:{}.{}", s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+    return sha256(text);
+  }();
+  return stamp;
 }
 
 Value provenance(const Registry& registry, const Pipeline& pipeline, const Recording& recording, int threads) {

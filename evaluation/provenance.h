@@ -17,6 +17,9 @@ Value provenance(const Registry& registry, const Pipeline& pipeline, const Recor
 
 /// "0.1.0 (revision 1a2b3c4)".
 std::string version_text();
+/// Version, revision, compiler, and size and time of the program's own files: tells one build from the next, also where
+/// the revision does not.
+const std::string& build_stamp();
 /// Largest memory this process held so far [bytes].
 std::int64_t peak_rss_bytes();
 /// ISO 8601, UTC.

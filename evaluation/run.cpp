@@ -70,7 +70,7 @@ Value models_value(const std::vector<FoldRun>& folds, const std::string& split, 
                                    {"split", split},
                                    {"fold", f.fold.name},
                                    {"frames", m.frames},
-                                   {"digest", m.model->digest()}});
+                                   {"digest", m.digest}});
       if (auto* params = m.model->meta.find("params")) entry["params"] = *params;
       Value counted = Value::table();
       if (counters)
@@ -238,6 +238,11 @@ struct Results {
   }
 };
 
+std::shared_ptr<WorkCache> open_cache(const RunRequest& request) {
+  if (request.work.empty()) return std::make_shared<WorkCache>();
+  return std::make_shared<WorkCache>(request.work, identity_of(request.pipeline.input, request.recording));
+}
+
 /// No split: the recording streams through the pipeline into a store.
 RunOutcome run_through(const Registry& registry, const RunRequest& request,
                        std::chrono::steady_clock::time_point begun) {
@@ -252,9 +257,10 @@ RunOutcome run_through(const Registry& registry, const RunRequest& request,
   const bool fits = std::any_of(p.stages.begin(), p.stages.end(), [&](auto& s) {
     return registry.at(s.node.use, s.node.where).trained && s.model.empty();
   });
+  const auto cache = open_cache(request);
   std::shared_ptr<Experiment> experiment;
   if (fits) {
-    experiment = std::make_shared<Experiment>(registry, p, request.recording, request.options);
+    experiment = std::make_shared<Experiment>(registry, p, request.recording, request.options, cache);
     fitted = experiment->fit({{0, experiment->lead().frames() - 1}});
   }
   for (auto& s : p.stages) {
@@ -306,6 +312,7 @@ RunOutcome run_through(const Registry& registry, const RunRequest& request,
   outcome.seconds = since(begun);
   write_run_file(out.path(), outcome.seconds);
   out.commit();
+  cache->remove();
   return outcome;
 }
 
@@ -321,7 +328,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
       throw ConfigError(s.where + ".bootstrap", fmt::format("{}", s.bootstrap), "0 or at least 20 resamples");
   }
 
-  auto cache = std::make_shared<PrefixCache>();
+  const auto cache = open_cache(request);
   auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, request.options, cache);
   for (auto& s : p.scores) {
     const Index outputs = experiment->outputs_of(scored_target(s, *experiment, scored_node(s, p)));
@@ -406,13 +413,14 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   outcome.seconds = since(begun);
   write_run_file(out.path(), outcome.seconds);
   out.commit();
+  cache->remove();
   outcome.result = std::move(result);
   return outcome;
 }
 
 Value fit_pipeline(const Registry& registry, const RunRequest& request) {
   const auto& p = request.pipeline;
-  auto cache = std::make_shared<PrefixCache>();
+  const auto cache = open_cache(request);
   auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, request.options, cache);
   std::vector<RowRange> train{{0, experiment->lead().frames() - 1}};
   if (!p.splits.empty()) train = make_folds(p.splits[0], experiment->split_context()).at(0).train;
@@ -440,6 +448,7 @@ Value fit_pipeline(const Registry& registry, const RunRequest& request) {
       out.path() / "provenance.json",
       to_json(provenance(registry, experiment->pipeline(), request.recording, request.options.threads), 2) + "\n");
   out.commit();
+  cache->remove();
   result["models"] = models;
   return result;
 }

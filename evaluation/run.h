@@ -15,6 +15,9 @@ struct RunRequest {
   Recording recording;
   EngineOptions options;
   std::filesystem::path output;  ///< folder; replaced as a whole when the run is done
+  /// Folder of what a killed run had worked out, taken up by the next one and removed when a run ends well. Empty: what
+  /// is worked out stays in memory.
+  std::filesystem::path work = {};
 };
 
 struct RunOutcome {

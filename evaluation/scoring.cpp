@@ -38,10 +38,6 @@ void join_fold(Eigen::MatrixXd& all, const Eigen::MatrixXd& one, const Decoded& 
   else add_columns(all, one);
 }
 
-Eigen::MatrixXd rows_of(const Decoded& given, const std::string& part) {
-  return given.frames.middleRows(given.format.part_offset(part), given.format.find_part(part)->size());
-}
-
 void pool_fold(Pooled& p, const ScoreSpec& spec, const FoldRun& f, const Decoded& given) {
   if (given.ranges.empty())
     throw DataError(f.experiment->recording().name, p.node, "frames in the test rows of " + f.fold.name, "none");
@@ -183,6 +179,10 @@ std::string scored_part(const ScoreSpec& score, const StreamFormat& format) {
     return score.part;
   }
   return format.find_part("mean") ? "mean" : format.parts[0].name;
+}
+
+Eigen::MatrixXd rows_of(const Decoded& given, const std::string& part) {
+  return given.frames.middleRows(given.format.part_offset(part), given.format.find_part(part)->size());
 }
 
 TargetSpec scored_target(const ScoreSpec& score, const Experiment& e, const std::string& node) {

@@ -33,6 +33,8 @@ struct Pooled {
 
 /// What is compared with the target: the part asked for, else "mean", else the first. Throws ConfigError.
 std::string scored_part(const ScoreSpec& score, const StreamFormat& format);
+/// These rows of what was decoded.
+Eigen::MatrixXd rows_of(const Decoded& decoded, const std::string& part);
 /// The target of the score, else that of the node. Throws ConfigError when there is none.
 TargetSpec scored_target(const ScoreSpec& score, const Experiment& experiment, const std::string& node);
 /// The node of the score, else the last.

@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <mutex>
 
 #include "core/error.h"
 #include "evaluation/metrics.h"
+#include "evaluation/scoring.h"
 
 namespace percept::evaluation {
 
@@ -49,7 +51,7 @@ Pipeline with_params(const Pipeline& pipeline, const Value& params, const Regist
 
 SearchResult search(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
                     const std::vector<RowRange>& train, const EngineOptions& options,
-                    std::shared_ptr<PrefixCache> cache) {
+                    std::shared_ptr<WorkCache> cache) {
   const auto& spec = *pipeline.search;
   SearchResult result;
   result.metric = !spec.metric.empty()       ? spec.metric
@@ -73,38 +75,62 @@ SearchResult search(const Registry& registry, const Pipeline& pipeline, const Re
     }
     result.candidates.push_back(std::move(c));
   }
-  const std::string scored = !pipeline.scores.empty() && !pipeline.scores[0].from.empty()
-                                 ? pipeline.scores[0].from
-                                 : pipeline.stages.back().node.name;
+  const std::string scored = scored_node(pipeline.scores.empty() ? ScoreSpec{} : pipeline.scores[0], pipeline);
+  // the worth of a candidate is kept on disk; its fits and prefix would fill it
+  auto key_of = [&](const Pipeline& candidate) {
+    Value models = Value::array();
+    for (auto& s : candidate.stages)
+      if (!s.model.empty()) models.push_back(load_model(candidate, s, registry)->digest());
+    return cache->key(
+        Value::object({{"kind", "candidate"},
+                       {"stages", candidate.resolved.at("stage")},
+                       {"models", models},
+                       {"run", candidate.resolved.contains("run") ? candidate.resolved.at("run") : Value()},
+                       {"scored", scored},
+                       {"metric", result.metric},
+                       {"inner_folds", spec.inner_folds},
+                       {"gap_s", spec.gap_s},
+                       {"rows", describe(train)}}));
+  };
+  const ScoreSpec score_spec = pipeline.scores.empty() ? ScoreSpec{} : pipeline.scores[0];
+  auto worth_of = [&](const Pipeline& candidate) {
+    EngineOptions inner = options;
+    inner.threads = 1;
+    inner.progress = {};
+    inner.counters = nullptr;  // what the final fit meets is counted, not what the search met
+    inner.keep_from_s = std::numeric_limits<double>::infinity();
+    const Experiment experiment(registry, candidate, recording, inner, cache);
+    const auto target = experiment.target_of(scored);
+    if (!target) throw ConfigError(pipeline.file.string() + ": " + scored, "", "a target to search by");
+    const double rate = experiment.lead().format.rate_hz;
+    const auto gap = std::max<std::int64_t>(std::llround(spec.gap_s * rate),
+                                            std::max<Index>(0, experiment.split_context().memory_frames));
+    Eigen::MatrixXd truth, decoded;
+    for (auto& fold : inner_folds(train, spec.inner_folds, gap, spec.where + ".inner_folds")) {
+      const auto given = experiment.apply(experiment.fit(fold.train), scored, fold.test);
+      const auto t = gather(experiment.truth(*target, given), given.ranges);
+      const auto d = gather(rows_of(given, scored_part(score_spec, given.format)), given.ranges);
+      const Index had = truth.cols();
+      truth.conservativeResize(t.rows(), had + t.cols());
+      decoded.conservativeResize(d.rows(), had + d.cols());
+      truth.rightCols(t.cols()) = t;
+      decoded.rightCols(d.cols()) = d;
+    }
+    return score(result.metric, truth, decoded).headline();
+  };
   std::atomic<std::size_t> done{0};
   std::mutex progress_mutex;
   auto one = [&](std::size_t i) {
     auto& c = result.candidates[i];
     try {
-      EngineOptions inner = options;
-      inner.threads = 1;
-      inner.progress = {};
-      inner.counters = nullptr;  // what the final fit meets is counted, not what the search met
-      const Experiment experiment(registry, with_params(pipeline, c.params, registry), recording, inner, cache);
-      const double rate = experiment.lead().format.rate_hz;
-      const auto gap = std::max<std::int64_t>(std::llround(spec.gap_s * rate),
-                                              std::max<Index>(0, experiment.split_context().memory_frames));
-      Eigen::MatrixXd truth, decoded;
-      for (auto& fold : inner_folds(train, spec.inner_folds, gap, spec.where + ".inner_folds")) {
-        const auto fitted = experiment.fit(fold.train);
-        const auto given = experiment.apply(fitted, scored, fold.test);
-        const auto target = experiment.target_of(scored);
-        if (!target) throw ConfigError(pipeline.file.string() + ": " + scored, "", "a target to search by");
-        const auto t = gather(experiment.truth(*target, given), given.ranges);
-        const auto d = gather(given.frames.topRows(t.rows()), given.ranges);
-        const Index had = truth.cols();
-        truth.conservativeResize(t.rows(), had + t.cols());
-        decoded.conservativeResize(t.rows(), had + t.cols());
-        truth.rightCols(t.cols()) = t;
-        decoded.rightCols(t.cols()) = d;
-      }
-      c.value = score(result.metric, truth, decoded).headline();
+      const auto begun = std::chrono::steady_clock::now();
+      const auto candidate = with_params(pipeline, c.params, registry);
+      const auto key = key_of(candidate);
+      const auto known = cache->value(key);
+      c.value = known ? *known : worth_of(candidate);
       if (std::isnan(c.value)) c.failed = "the score is undefined";
+      else if (!known && std::chrono::steady_clock::now() - begun >= std::chrono::duration<double>(options.keep_from_s))
+        cache->put(key, c.value);
     } catch (const Interrupted&) {
       throw;
     } catch (const Error& e) {

@@ -33,7 +33,6 @@ Pipeline with_params(const Pipeline& pipeline, const Value& params, const Regist
 /// Tries every combination of pipeline.search inside `train` (ranges of lead rows); candidates run side by side within
 /// the thread budget. Throws Error when none works, naming the first reason.
 SearchResult search(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
-                    const std::vector<RowRange>& train, const EngineOptions& options,
-                    std::shared_ptr<PrefixCache> cache);
+                    const std::vector<RowRange>& train, const EngineOptions& options, std::shared_ptr<WorkCache> cache);
 
 }  // namespace percept::evaluation

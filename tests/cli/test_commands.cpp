@@ -135,6 +135,26 @@ TEST_F(Commands, RerunIsIdenticalAndSaysSo) {
   EXPECT_EQ(read_file(folder_ / "run/result.json"), read_file(folder_ / "again/result.json"));
 }
 
+TEST_F(Commands, WhatAKilledRunLeftIsTakenUpOrThrownAway) {
+  const fs::path left = folder_ / "run.work/fits/0123", mine = folder_ / "run.work/notes.txt";
+  auto leave = [&] {
+    fs::create_directories(left);
+    write(mine, "mine\n");
+  };
+  leave();
+  run_base("run");
+  EXPECT_FALSE(fs::exists(left)) << "removed by a run that ends well";
+  EXPECT_TRUE(fs::exists(mine)) << "but nothing else";
+  leave();
+  ASSERT_EQ(run({"run", "base.toml", "--set", "kalman.target=none", "-o", "run"}).code, 3);
+  EXPECT_TRUE(fs::exists(left)) << "a run that fails leaves it";
+  ASSERT_EQ(run({"run", "base.toml", "--fresh", "--set", "kalman.target=none", "-o", "run"}).code, 3);
+  EXPECT_FALSE(fs::exists(left)) << "--fresh does not";
+  leave();
+  EXPECT_EQ(run({"rerun", "run"}).code, 0);
+  EXPECT_TRUE(fs::exists(left));
+}
+
 TEST_F(Commands, RerunOfATamperedFolderFails) {
   run_base("run");
   const std::string result = read_file(folder_ / "run/result.json");

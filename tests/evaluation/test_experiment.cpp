@@ -466,7 +466,7 @@ TEST(Search, PicksTheRightCandidateFromTheTrainingRowsAlone) {
   const auto p = pipeline(text);
   const auto r = generated(600, 3);
   const std::vector<RowRange> train{{0, 399}};
-  const auto found = search(registry(), p, r, train, options_of(2), std::make_shared<PrefixCache>());
+  const auto found = search(registry(), p, r, train, options_of(2), std::make_shared<WorkCache>());
   ASSERT_EQ(found.candidates.size(), 6u);
   const Candidate* chosen = nullptr;
   double best = -1e300;
@@ -485,7 +485,7 @@ TEST(Search, PicksTheRightCandidateFromTheTrainingRowsAlone) {
   EXPECT_GT(chosen->value, 0.8);
 
   const auto again =
-      search(registry(), p, with_garbage(r, {{400, 599}}), train, options_of(1), std::make_shared<PrefixCache>());
+      search(registry(), p, with_garbage(r, {{400, 599}}), train, options_of(1), std::make_shared<WorkCache>());
   EXPECT_EQ(again.to_value(), found.to_value());
 }
 
@@ -508,13 +508,13 @@ TEST(Search, SaysWhyNoCandidateWorks) {
       "[[stage]]\nuse = \"pca\"\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[search]\npca.components = [40, "
       "50]\n");
   EXPECT_THAT(message_of([&] {
-                search(registry(), p, generated(), {{0, 399}}, {}, std::make_shared<PrefixCache>());
+                search(registry(), p, generated(), {{0, 399}}, {}, std::make_shared<WorkCache>());
               }),
               AllOf(HasSubstr("test.toml: search"), HasSubstr("at least one candidate that works"),
                     HasSubstr("pca.components = 40"), HasSubstr("1 to 4")));
   const auto unknown = pipeline("[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[search]\nridge.alhpa = [1.0]\n");
   EXPECT_THAT(message_of([&] {
-                search(registry(), unknown, generated(), {{0, 399}}, {}, std::make_shared<PrefixCache>());
+                search(registry(), unknown, generated(), {{0, 399}}, {}, std::make_shared<WorkCache>());
               }),
               HasSubstr("alhpa"));
 }
