@@ -522,7 +522,7 @@ void Graph::reset() noexcept {
 
 void Graph::swap(int index, std::unique_ptr<Stage> fresh) {
   auto& n = *impl_->nodes[static_cast<std::size_t>(index)];
-  if (!n.stage) throw ConfigError(n.spec.name, "", "a node that can be swapped, found an input");
+  if (!n.info) throw ConfigError(n.spec.name, "", "a node that can be swapped, found an input");
   Context context = n.context;
   auto out = fresh->prepare(n.in, context);
   out.scalar = impl_->precision;

@@ -1,8 +1,6 @@
 #include "core/runner.h"
 
 #include <fmt/format.h>
-#include <oneapi/tbb/global_control.h>
-#include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/parallel_pipeline.h>
 #include <oneapi/tbb/task_arena.h>
 
@@ -13,7 +11,9 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/hand_over.h"
 #include "core/spool.h"
+#include "core/threads.h"
 
 namespace percept {
 
@@ -187,7 +187,8 @@ Stream run_tiled(const Registry& registry, const NodeSpec& spec, const StreamFor
   });
   auto result = std::make_shared<TiledSource>();
   result->tiles.resize(static_cast<std::size_t>(count));
-  auto one = [&](Index t) {
+  in_parallel(static_cast<std::size_t>(count), options.threads, [&](std::size_t tile) {
+    const auto t = static_cast<Index>(tile);
     Context context = context_of(options);
     context.node = spec.name;
     context.check_cancel();
@@ -214,9 +215,7 @@ Stream run_tiled(const Registry& registry, const NodeSpec& spec, const StreamFor
     while (const Index given = stage->flush(o)) sink->append(ConstFrames(o.y).slice(0, given));
     input[static_cast<std::size_t>(t)].reset();
     result->tiles[static_cast<std::size_t>(t)] = std::move(sink);
-  };
-  oneapi::tbb::task_arena arena(std::max(1, options.threads));
-  arena.execute([&] { oneapi::tbb::parallel_for(Index{0}, count, one); });
+  });
   Stream s;
   s.name = spec.name;
   s.format = out_format;
@@ -282,31 +281,56 @@ std::map<std::string, StreamFormat> run_streaming(const Registry& registry, cons
     for (std::size_t t = 0; t < tokens; ++t) slots.push_back(graph.make_slot());
     std::size_t next = 0;
     using oneapi::tbb::filter_mode;
+    // for the sanitizer: a block is handed from filter to filter, and each serial filter from block to block
+    static char begun;  // static: a filter must not read what it captured before it has received it
+    std::vector<char> serial_marks(static_cast<std::size_t>(total) + 1);
+    const auto turn = [&](int filter, bool serial, Slot* slot, auto&& work) {
+      void* mark = serial ? static_cast<void*>(&serial_marks[static_cast<std::size_t>(filter)]) : slot;
+      receive(slot);
+      receive(mark);
+      work(*slot);
+      hand_over(mark);
+      hand_over(slot);
+      return slot;
+    };
     // tokens leave in order, so the slot of block k is free again when block k + tokens enters
     auto chain = oneapi::tbb::make_filter<void, Slot*>(filter_mode::serial_in_order,
                                                        [&](oneapi::tbb::flow_control& control) -> Slot* {
+                                                         receive(&begun);
+                                                         receive(&serial_marks[0]);
+                                                         Slot* slot = nullptr;
                                                          if (stop()) {
                                                            control.stop();
-                                                           return nullptr;
+                                                         } else {
+                                                           slot = &slots[next++ % tokens];
+                                                           receive(slot);
+                                                           steps.fill(graph, *slot);
+                                                           if (options.progress)
+                                                             options.progress(steps.fraction(), "streaming");
+                                                           hand_over(slot);
                                                          }
-                                                         Slot* slot = &slots[next++ % tokens];
-                                                         steps.fill(graph, *slot);
-                                                         if (options.progress)
-                                                           options.progress(steps.fraction(), "streaming");
+                                                         hand_over(&serial_marks[0]);
                                                          return slot;
                                                        });
-    for (int i = first_node; i < total; ++i)
-      chain = chain &
-              oneapi::tbb::make_filter<Slot*, Slot*>(
-                  graph.any_order(i) ? filter_mode::parallel : filter_mode::serial_in_order, [&graph, i](Slot* slot) {
-                    graph.run_node(i, *slot);
-                    return slot;
-                  });
-    auto last = oneapi::tbb::make_filter<Slot*, void>(filter_mode::serial_in_order, [&](Slot* slot) {
-      for (int i = 0; i < total; ++i) graph.deliver(i, *slot);
+    for (int i = first_node; i < total; ++i) {
+      const bool any_order = graph.any_order(i);
+      chain = chain & oneapi::tbb::make_filter<Slot*, Slot*>(
+                          any_order ? filter_mode::parallel : filter_mode::serial_in_order, [&, i, any_order](Slot* s) {
+                            receive(&begun);
+                            return turn(i, !any_order, s, [&](Slot& slot) { graph.run_node(i, slot); });
+                          });
+    }
+    auto last = oneapi::tbb::make_filter<Slot*, void>(filter_mode::serial_in_order, [&](Slot* s) {
+      receive(&begun);
+      turn(total, true, s, [&](Slot& slot) {
+        for (int i = 0; i < total; ++i) graph.deliver(i, slot);
+      });
     });
+    hand_over(&begun);
     oneapi::tbb::task_arena arena(options.threads);
     arena.execute([&] { oneapi::tbb::parallel_pipeline(tokens, chain & last); });
+    for (auto& mark : serial_marks) receive(&mark);
+    for (auto& slot : slots) receive(&slot);
   }
   if (failure) std::rethrow_exception(failure);
   if (options.cancelled && options.cancelled()) throw Interrupted();

@@ -10,7 +10,10 @@
 #include <vector>
 
 #include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
 
+#include "core/hand_over.h"
 #include "core/log.h"
 
 namespace percept {
@@ -46,6 +49,18 @@ int thread_budget() {
   auto& b = budget();
   std::lock_guard lock(b.mutex);
   return b.threads;
+}
+void in_parallel(std::size_t count, int threads, const std::function<void(std::size_t)>& body) {
+  static char begun, done;  // static: a body must not read what it captured before it has received it
+  const auto one = [&](std::size_t i) {
+    receive(&begun);
+    body(i);
+    hand_over(&done);
+  };
+  hand_over(&begun);
+  oneapi::tbb::task_arena arena(std::max(1, threads));
+  arena.execute([&] { oneapi::tbb::parallel_for(std::size_t{0}, count, one); });
+  receive(&done);
 }
 void set_kernel_threads(int n) {
   auto& b = budget();

@@ -1,6 +1,7 @@
 /// The one place that decides how many threads anything uses.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 
 namespace percept {
@@ -9,6 +10,9 @@ namespace percept {
 /// Either the pipeline is parallel or the kernel inside is: kernels get one thread unless told otherwise.
 void set_thread_budget(int n);
 int thread_budget();
+/// Calls body(0) ... body(count - 1), in any order, on up to `threads` threads. What a call throws is thrown here, and
+/// calls that have not begun are then left out.
+void in_parallel(std::size_t count, int threads, const std::function<void(std::size_t)>& body);
 /// Threads that OpenBLAS may use now; set_kernel_threads(n) for a fit that is alone on the machine.
 void set_kernel_threads(int n);
 /// Registers a setter of another library's thread count (the Torch module does); called at once and on each change.

@@ -1,8 +1,6 @@
 #include "evaluation/search.h"
 
 #include <fmt/format.h>
-#include <oneapi/tbb/parallel_for.h>
-#include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +10,7 @@
 #include <mutex>
 
 #include "core/error.h"
+#include "core/threads.h"
 #include "evaluation/metrics.h"
 #include "evaluation/scoring.h"
 
@@ -142,8 +141,7 @@ SearchResult search(const Registry& registry, const Pipeline& pipeline, const Re
       options.progress(static_cast<double>(++done) / static_cast<double>(total), "searching");
     }
   };
-  oneapi::tbb::task_arena arena(std::max(1, options.threads));
-  arena.execute([&] { oneapi::tbb::parallel_for(std::size_t{0}, total, one); });
+  in_parallel(total, options.threads, one);
   Candidate* best = nullptr;
   for (auto& c : result.candidates)
     if (c.failed.empty() && (!best || (result.lower_is_better ? c.value < best->value : c.value > best->value)))
