@@ -36,6 +36,7 @@ struct StageInfo {
   std::string causal_twin;    ///< of a non-causal stage: what to use live ("" none)
   bool trained = false;       ///< made from (parameters, model)
   bool needs_target = false;  ///< its fitter needs y
+  bool cross_fit = false;     ///< fitted on what the learned nodes above it give for rows they were not fitted on
   bool real_time = false;     ///< process() is promised to allocate nothing
   std::function<std::unique_ptr<Stage>(const Value& params, const Model* model, const std::string& where)> make;
   std::function<std::unique_ptr<Fitter>(const Value& params, const std::string& where)> make_fitter;

@@ -207,6 +207,10 @@ Value Experiment::lineage(const std::string& node, const Fitted& fitted) const {
                                {"from", Value(s.node.from)},
                                {"align", s.node.align},
                                {"params", s.node.params}});
+    const bool learned = registry_.at(s.node.use, s.node.where).trained;
+    if (const auto target = s.target ? s.target : target_of(s.node.name); learned && target)
+      one["target"] = Value::object({{"from", target->from}, {"lag_s", target->lag_s}});
+    if (learned && s.fit != FitMode::train) one["fit_s"] = s.fit == FitMode::self ? -1 : s.fit_s;
     for (auto& m : fitted.models)
       if (m.node == s.node.name) one["model"] = m.digest;
     all.push_back(std::move(one));
@@ -404,13 +408,18 @@ Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamForm
   return y;
 }
 
-Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) const {
+Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift, const InnerSplit& inner) const {
+  return fit_nodes(known_, train, target_shift, inner);
+}
+
+Fitted Experiment::fit_nodes(const std::set<std::string>& wanted, const std::vector<RowRange>& train,
+                             Index target_shift, const InnerSplit& inner) const {
   Fitted fitted;
   for (auto& s : order_) {
-    if (prefix_.contains(s.node.name)) continue;
+    if (prefix_.contains(s.node.name) || !wanted.contains(s.node.name)) continue;
     NodeSpec node = s.node;
     if (registry_.at(node.use, node.where).trained) {
-      fitted.models.push_back(fit_node(s, fitted, train, target_shift));
+      fitted.models.push_back(fit_node(s, fitted, train, target_shift, inner));
       node.model = fitted.models.back().model;
     }
     fitted.nodes.push_back(std::move(node));
@@ -418,8 +427,17 @@ Fitted Experiment::fit(const std::vector<RowRange>& train, Index target_shift) c
   return fitted;
 }
 
+bool Experiment::crosses(const StageSpec& stage) const {
+  if (stage.fit != FitMode::train || !registry_.at(stage.node.use, stage.node.where).cross_fit) return false;
+  const auto above = with_ancestors(stage.node.name);
+  return std::any_of(order_.begin(), order_.end(), [&](auto& s) {
+    return s.node.name != stage.node.name && above.contains(s.node.name) && s.model.empty() &&
+           s.fit == FitMode::train && registry_.at(s.node.use, s.node.where).trained;
+  });
+}
+
 Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const std::vector<RowRange>& train,
-                                  Index target_shift) const {
+                                  Index target_shift, const InnerSplit& inner) const {
   const auto& node = s.node;
   const auto& info = registry_.at(node.use, node.where);
   if (!s.model.empty()) {
@@ -442,11 +460,37 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
   if (target)
     what["target"] = Value::object(
         {{"from", target->from}, {"lag_s", target->lag_s}, {"shift", static_cast<std::int64_t>(target_shift)}});
+  const bool crossed = crosses(s);
+  if (crossed) what["inner"] = Value::object({{"folds", inner.folds}, {"gap", inner.gap}});
   const auto fit_key = key(what);
   auto kept = cache_->fit(fit_key);
   if (!kept) {
     Counters counters;
-    const auto data = training_data(s, above, ranges, target, &counters);
+    std::unique_ptr<SpoolData> data;
+    if (crossed) {
+      auto names = with_ancestors(node.name);
+      names.erase(node.name);
+      const auto quiet = uncounted();
+      const auto gap = std::max<std::int64_t>(inner.gap, std::max<Index>(0, prefix_memory_));
+      const auto folds = inner_folds(ranges, inner.folds, gap, node.where + ", inner folds");
+      for (std::size_t f = 0; f < folds.size(); ++f) {
+        // as far around the fewer rows as around all
+        const double part =
+            static_cast<double>(count_frames(folds[f].train)) / static_cast<double>(count_frames(ranges));
+        const auto shift = static_cast<Index>(std::llround(static_cast<double>(target_shift) * part));
+        const auto fitted = quiet->fit_nodes(names, folds[f].train, shift, inner);
+        for (auto& rows : folds[f].test)
+          append_training(data, s, fitted, rows, static_cast<std::int32_t>(f), target, nullptr);
+      }
+    } else {
+      for (std::size_t r = 0; r < ranges.size(); ++r)
+        append_training(data, s, above, ranges[r], static_cast<std::int32_t>(r), target, &counters);
+    }
+    if (!data || data->frames() == 0)
+      throw DataError(recording_.name, node.name, "at least one training frame", "none");
+    if (target && data->without_target() == data->frames())
+      throw DataError(recording_.name, node.name + ".target", "a target for at least one training frame",
+                      "none: do the clocks of input and target overlap?");
     if (target) data->shift_target(target_shift);
     Context context;
     context.node = node.name;
@@ -480,52 +524,42 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
   return {node.name, node.use, kept->model, kept->digest, kept->frames, seconds_since(begun), false};
 }
 
-std::unique_ptr<SpoolData> Experiment::training_data(const StageSpec& s, const Fitted& above,
-                                                     const std::vector<RowRange>& ranges,
-                                                     const std::optional<TargetSpec>& target,
-                                                     Counters* counters) const {
-  std::unique_ptr<SpoolData> data;
+void Experiment::append_training(std::unique_ptr<SpoolData>& data, const StageSpec& s, const Fitted& above,
+                                 const RowRange& rows, std::int32_t group, const std::optional<TargetSpec>& target,
+                                 Counters* counters) const {
   auto nodes = above.nodes;
   NodeSpec input = s.node;
   input.name = s.node.name + ".input";
   input.use = kIdentity;
   input.params = Value::table();
   nodes.push_back(input);
-  Index missing_target = 0;
-  for (std::size_t r = 0; r < ranges.size(); ++r) {
-    const auto segment = run_segment(cut(ranges[r]), nodes, {input.name}, counters).at(input.name);
+  const auto segment = run_segment(cut(rows), nodes, {input.name}, counters).at(input.name);
+  if (!data) {
     StreamFormat y_format;
     y_format.axis = segment.format.axis;
     if (target) y_format = find_target(*target).format;
-    if (!data) data = std::make_unique<SpoolData>(segment.format, y_format);
-    data->start_segment();
-    const Index total = segment.frames->frames(), rows = segment.frames->rows();
-    constexpr Index kBlock = 4096;
-    std::vector<std::byte> room(static_cast<std::size_t>(rows * kBlock) * bytes_of(segment.frames->scalar()));
-    for (Index at = 0; at < total; at += kBlock) {
-      const Index n = std::min(kBlock, total - at);
-      MutableFrames x(room.data(), segment.frames->scalar(), rows, n, rows);
-      segment.frames->read(at, x);
-      std::vector<std::int64_t> keys;
-      if (segment.format.axis == Axis::item) keys.assign(segment.keys.begin() + at, segment.keys.begin() + at + n);
-      else
-        for (Index k = 0; k < n; ++k) keys.push_back(lead_frame(segment.format.time_of(at + k)));
-      Eigen::MatrixXd y;
-      if (target) {
-        StreamFormat piece = segment.format;
-        if (piece.axis == Axis::time) piece.start_s = segment.format.time_of(at);
-        y = target_at(*target, piece, n, keys, &ranges[r]);
-        missing_target += (y.array().isNaN().colwise().any()).count();
-      }
-      data->append(x, y, keys, static_cast<std::int32_t>(r));
-    }
+    data = std::make_unique<SpoolData>(segment.format, y_format);
   }
-  if (!data || data->frames() == 0)
-    throw DataError(recording_.name, s.node.name, "at least one training frame", "none");
-  if (target && missing_target == data->frames())
-    throw DataError(recording_.name, s.node.name + ".target", "a target for at least one training frame",
-                    "none: do the clocks of input and target overlap?");
-  return data;
+  data->start_segment();
+  const Index total = segment.frames->frames(), size = segment.frames->rows();
+  constexpr Index kBlock = 4096;
+  std::vector<std::byte> room(static_cast<std::size_t>(size * kBlock) * bytes_of(segment.frames->scalar()));
+  for (Index at = 0; at < total; at += kBlock) {
+    const Index n = std::min(kBlock, total - at);
+    MutableFrames x(room.data(), segment.frames->scalar(), size, n, size);
+    segment.frames->read(at, x);
+    std::vector<std::int64_t> keys;
+    if (segment.format.axis == Axis::item) keys.assign(segment.keys.begin() + at, segment.keys.begin() + at + n);
+    else
+      for (Index k = 0; k < n; ++k) keys.push_back(lead_frame(segment.format.time_of(at + k)));
+    Eigen::MatrixXd y;
+    if (target) {
+      StreamFormat piece = segment.format;
+      if (piece.axis == Axis::time) piece.start_s = segment.format.time_of(at);
+      y = target_at(*target, piece, n, keys, &rows);
+    }
+    data->append(x, y, keys, group);
+  }
 }
 
 std::map<std::string, Experiment::Segment> Experiment::run_segment(const Recording& part,

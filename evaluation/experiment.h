@@ -81,7 +81,10 @@ class Experiment {
 
   /// Fits every learned node that has no model on these closed ranges of lead rows, and sees nothing else.
   /// target_shift: the target is moved circularly by so many frames against the input (the shuffled control).
-  Fitted fit(const std::vector<RowRange>& train, Index target_shift = 0) const;
+  /// A stage with StageInfo::cross_fit learns from what the learned nodes above it give for each inner fold when they
+  /// are fitted on the others; TrainingBlock::groups are then the inner folds. The gap between them is at least the
+  /// memory of the prefix.
+  Fitted fit(const std::vector<RowRange>& train, Index target_shift = 0, const InnerSplit& inner = {}) const;
   /// Frames of these nodes over these ranges of lead rows, in one pass; each range is streamed from a fresh start.
   std::map<std::string, Decoded> apply(const Fitted& fitted, const std::vector<std::string>& nodes,
                                        const std::vector<RowRange>& ranges) const;
@@ -121,11 +124,17 @@ class Experiment {
   Value lineage(const std::string& node, const Fitted& fitted) const;
   /// The key of something that this engine works out.
   std::string key(const Value& what) const;
+  /// Only the nodes in `wanted`.
+  Fitted fit_nodes(const std::set<std::string>& wanted, const std::vector<RowRange>& train, Index target_shift,
+                   const InnerSplit& inner) const;
   Fitted::Info fit_node(const StageSpec& stage, const Fitted& above, const std::vector<RowRange>& train,
-                        Index target_shift) const;
-  std::unique_ptr<SpoolData> training_data(const StageSpec& stage, const Fitted& above,
-                                           const std::vector<RowRange>& ranges, const std::optional<TargetSpec>& target,
-                                           Counters* counters) const;
+                        Index target_shift, const InnerSplit& inner) const;
+  /// Is the stage one to cross-fit, with anything above it that is fitted on the training rows?
+  bool crosses(const StageSpec& stage) const;
+  /// Appends what the stage's input is over these rows, beside the target. data is made with the first.
+  void append_training(std::unique_ptr<SpoolData>& data, const StageSpec& stage, const Fitted& above,
+                       const RowRange& rows, std::int32_t group, const std::optional<TargetSpec>& target,
+                       Counters* counters) const;
   std::int64_t lead_frame(double t_s) const;
   Recording cut(const RowRange& lead_range) const;
   RunOptions run_options(Counters* counters) const;

@@ -356,13 +356,13 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
                                  "fitting " + fold.name);
       auto chosen = experiment;
       if (p.search) {
-        const auto found = search(registry, p, request.recording, fold.train, request.options, cache);
+        const auto found = search(registry, p, request.recording, fold.train, request.options, cache, fold.inner_split);
         searches.push_back(
             Value::object({{"split", p.splits[s].name}, {"fold", fold.name}, {"search", found.to_value()}}));
         chosen = std::make_shared<const Experiment>(registry, with_params(p, found.chosen().params, registry),
                                                     request.recording, request.options, cache);
       }
-      FoldRun run{fold, chosen, chosen->fit(fold.train)};
+      FoldRun run{fold, chosen, chosen->fit(fold.train, 0, fold.inner_split)};
       for (auto& m : run.fitted.models) {
         std::string name = fold.name;
         std::replace(name.begin(), name.end(), ' ', '_');
@@ -423,15 +423,20 @@ Value fit_pipeline(const Registry& registry, const RunRequest& request) {
   const auto cache = open_cache(request);
   auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, request.options, cache);
   std::vector<RowRange> train{{0, experiment->lead().frames() - 1}};
-  if (!p.splits.empty()) train = make_folds(p.splits[0], experiment->split_context()).at(0).train;
+  InnerSplit inner;
+  if (!p.splits.empty()) {
+    const auto fold = make_folds(p.splits[0], experiment->split_context()).at(0);
+    train = fold.train;
+    inner = fold.inner_split;
+  }
   Value result = Value::object({{"train", describe(train)}});
   if (p.search) {
-    const auto found = search(registry, p, request.recording, train, request.options, cache);
+    const auto found = search(registry, p, request.recording, train, request.options, cache, inner);
     result["search"] = found.to_value();
     experiment = std::make_shared<const Experiment>(registry, with_params(p, found.chosen().params, registry),
                                                     request.recording, request.options, cache);
   }
-  const auto fitted = experiment->fit(train);
+  const auto fitted = experiment->fit(train, 0, inner);
   AtomicPath out(request.output);
   fs::create_directories(out.path());
   Value models = Value::array();

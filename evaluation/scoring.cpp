@@ -137,8 +137,9 @@ std::vector<std::vector<Score>> shuffled_scores(const std::vector<ScoreSpec>& sp
       const auto shifts =
           circular_shifts(n, std::min<Index>(std::max<Index>(1, n / 10), std::max<Index>(1, n / 4)), rounds, seed);
       const auto quiet = f.experiment->uncounted();
-      const auto given = quiet->apply(quiet->fit(f.fold.train, shifts[static_cast<std::size_t>(k) % shifts.size()]),
-                                      nodes, f.fold.test);
+      const auto given = quiet->apply(
+          quiet->fit(f.fold.train, shifts[static_cast<std::size_t>(k) % shifts.size()], f.fold.inner_split), nodes,
+          f.fold.test);
       for (std::size_t s = 0; s < specs.size(); ++s)
         if (k < wanted[s])
           join_fold(decoded[s], rows_of(given.at(pooled[s].node), pooled[s].part), given.at(pooled[s].node));

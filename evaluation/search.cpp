@@ -49,8 +49,8 @@ Pipeline with_params(const Pipeline& pipeline, const Value& params, const Regist
 }
 
 SearchResult search(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
-                    const std::vector<RowRange>& train, const EngineOptions& options,
-                    std::shared_ptr<WorkCache> cache) {
+                    const std::vector<RowRange>& train, const EngineOptions& options, std::shared_ptr<WorkCache> cache,
+                    const InnerSplit& inner) {
   const auto& spec = *pipeline.search;
   SearchResult result;
   result.metric = !spec.metric.empty()       ? spec.metric
@@ -89,16 +89,17 @@ SearchResult search(const Registry& registry, const Pipeline& pipeline, const Re
                        {"metric", result.metric},
                        {"inner_folds", spec.inner_folds},
                        {"gap_s", spec.gap_s},
-                       {"rows", describe(train)}}));
+                       {"rows", describe(train)},
+                       {"inner", Value::array({inner.folds, inner.gap})}}));
   };
   const ScoreSpec score_spec = pipeline.scores.empty() ? ScoreSpec{} : pipeline.scores[0];
   auto worth_of = [&](const Pipeline& candidate) {
-    EngineOptions inner = options;
-    inner.threads = 1;
-    inner.progress = {};
-    inner.counters = nullptr;  // what the final fit meets is counted, not what the search met
-    inner.keep_from_s = std::numeric_limits<double>::infinity();
-    const Experiment experiment(registry, candidate, recording, inner, cache);
+    EngineOptions quiet = options;
+    quiet.threads = 1;
+    quiet.progress = {};
+    quiet.counters = nullptr;  // what the final fit meets is counted, not what the search met
+    quiet.keep_from_s = std::numeric_limits<double>::infinity();
+    const Experiment experiment(registry, candidate, recording, quiet, cache);
     const auto target = experiment.target_of(scored);
     if (!target) throw ConfigError(pipeline.file.string() + ": " + scored, "", "a target to search by");
     const double rate = experiment.lead().format.rate_hz;
@@ -106,7 +107,7 @@ SearchResult search(const Registry& registry, const Pipeline& pipeline, const Re
                                             std::max<Index>(0, experiment.split_context().memory_frames));
     Eigen::MatrixXd truth, decoded;
     for (auto& fold : inner_folds(train, spec.inner_folds, gap, spec.where + ".inner_folds")) {
-      const auto given = experiment.apply(experiment.fit(fold.train), scored, fold.test);
+      const auto given = experiment.apply(experiment.fit(fold.train, 0, inner), scored, fold.test);
       const auto t = gather(experiment.truth(*target, given), given.ranges);
       const auto d = gather(rows_of(given, scored_part(score_spec, given.format)), given.ranges);
       const Index had = truth.cols();

@@ -31,8 +31,9 @@ struct SearchResult {
 Pipeline with_params(const Pipeline& pipeline, const Value& params, const Registry& registry);
 
 /// Tries every combination of pipeline.search inside `train` (ranges of lead rows); candidates run side by side within
-/// the thread budget. Throws Error when none works, naming the first reason.
+/// the thread budget. inner: for what is cross-fitted in a candidate. Throws Error when none works, naming the first reason.
 SearchResult search(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
-                    const std::vector<RowRange>& train, const EngineOptions& options, std::shared_ptr<WorkCache> cache);
+                    const std::vector<RowRange>& train, const EngineOptions& options, std::shared_ptr<WorkCache> cache,
+                    const InnerSplit& inner = {});
 
 }  // namespace percept::evaluation

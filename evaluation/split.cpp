@@ -15,27 +15,20 @@ namespace {
 
 constexpr double kGapUnset = -1;
 
-struct GapKeys {
+struct CommonKeys {
   double gap_s = kGapUnset;
-  std::int64_t gap_rows = -1;
+  std::int64_t gap_rows = -1, inner_folds = 5;
   static constexpr auto fields() {
     return std::tuple{
-        field("gap_s", &GapKeys::gap_s, "s", "Training frames nearer than this to a test frame are dropped.", 0.0),
-        field("gap_rows", &GapKeys::gap_rows, "", "The same in frames.", 0.0)};
+        field("gap_s", &CommonKeys::gap_s, "s", "Training frames nearer than this to a test frame are dropped.", 0.0),
+        field("gap_rows", &CommonKeys::gap_rows, "", "The same in frames.", 0.0),
+        field("inner_folds", &CommonKeys::inner_folds, "", "Blocks inside each training part.", 2.0, 1e6)};
   }
 };
 struct KFoldKeys {
   std::int64_t folds = 5;
   static constexpr auto fields() {
     return std::tuple{field("folds", &KFoldKeys::folds, "", "Contiguous blocks, each tested once.", 2.0, 1e6)};
-  }
-};
-struct NestedKeys {
-  std::int64_t folds = 5, inner_folds = 5;
-  static constexpr auto fields() {
-    return std::tuple{
-        field("folds", &NestedKeys::folds, "", "Contiguous blocks, each tested once.", 2.0, 1e6),
-        field("inner_folds", &NestedKeys::inner_folds, "", "Blocks inside each training part.", 2.0, 1e6)};
   }
 };
 struct ColumnKeys {
@@ -121,13 +114,14 @@ class Splitter {
 
   void know(std::vector<std::string> known) const { refuse_unknown_keys(spec_.params, known, where_); }
 
-  void read_gap() {
-    const auto keys = read_some<GapKeys>(spec_.params, where_);
+  void read_common() {
+    const auto keys = read_some<CommonKeys>(spec_.params, where_);
     const bool seconds = spec_.params.contains("gap_s"), frames = spec_.params.contains("gap_rows");
     if (seconds && frames)
       throw ConfigError(key("gap_s"), fmt::format("{:g}", keys.gap_s), "either gap_s or gap_rows, found both");
     if (seconds && c_.axis != Axis::time)
       throw ConfigError(key("gap_s"), fmt::format("{:g}", keys.gap_s), "gap_rows: items have no clock");
+    inner_ = keys.inner_folds;
     gap_key_ = c_.axis == Axis::time && !frames ? key("gap_s") : key("gap_rows");
     // half a micro-frame is forgiven, so that 0.3 s at 10 Hz is 3 frames
     if (seconds) gap_ = static_cast<std::int64_t>(std::ceil(keys.gap_s * c_.rate_hz - 1e-6));
@@ -207,9 +201,9 @@ class Splitter {
 
   std::vector<Fold> rows() {
     std::vector<std::string> known{"train_rows", "test_rows"};
-    add_keys<GapKeys>(known);
+    add_keys<CommonKeys>(known);
     know(known);
-    read_gap();
+    read_common();
     Fold f{spec_.name, row_ranges("train_rows"), row_ranges("test_rows"), {}};
     refuse_overlap(f, "train_rows", "test_rows");
     return {f};
@@ -217,33 +211,29 @@ class Splitter {
 
   std::vector<Fold> time() {
     std::vector<std::string> known{"train_s", "test_s"};
-    add_keys<GapKeys>(known);
+    add_keys<CommonKeys>(known);
     know(known);
     if (c_.axis != Axis::time)
       throw ConfigError(key("use"), "time", "a split by rows, kfold or column: items have no clock");
-    read_gap();
+    read_common();
     Fold f{spec_.name, time_ranges("train_s"), time_ranges("test_s"), {}};
     refuse_overlap(f, "train_s", "test_s");
     return {f};
   }
 
   std::vector<Fold> blocks() {
-    const bool nested = spec_.use == "nested";
     std::vector<std::string> known{"rows"};
-    nested ? add_keys<NestedKeys>(known) : add_keys<KFoldKeys>(known);
-    add_keys<GapKeys>(known);
+    add_keys<KFoldKeys>(known);
+    add_keys<CommonKeys>(known);
     know(known);
-    read_gap();
-    const auto n =
-        nested ? read_some<NestedKeys>(spec_.params, where_).folds : read_some<KFoldKeys>(spec_.params, where_).folds;
+    read_common();
+    const auto n = read_some<KFoldKeys>(spec_.params, where_).folds;
     const std::vector<RowRange> all =
         spec_.params.contains("rows") ? row_ranges("rows") : std::vector<RowRange>{{0, c_.frames - 1}};
     if (n > count_frames(all))
       throw ConfigError(key("folds"), fmt::format("{}", n),
                         fmt::format("at most one a row ({} rows)", count_frames(all)));
-    auto folds = inner_folds(all, n, 0, key("folds"));
-    if (nested) inner_ = read_some<NestedKeys>(spec_.params, where_).inner_folds;
-    return folds;
+    return inner_folds(all, n, 0, key("folds"));
   }
 
   /// The level of every frame.
@@ -284,12 +274,12 @@ class Splitter {
 
   std::vector<Fold> column() {
     std::vector<std::string> known;
-    add_keys<GapKeys>(known);
+    add_keys<CommonKeys>(known);
     if (spec_.use == "column") known.emplace_back("column");
     known.emplace_back("test_levels");
     known.emplace_back("train_levels");
     know(known);
-    read_gap();
+    read_common();
     auto keys = read_some<ColumnKeys>(spec_.params, where_);
     if (spec_.use != "column") keys.column = spec_.use;
     if (keys.column.empty()) throw ConfigError(key("column"), "", "the name of a column, found nothing");
@@ -370,7 +360,8 @@ class Splitter {
                         gap_ > 0 ? fmt::format("at least one training row, found none after a gap of {} frames", gap_)
                                  : "at least one training row, found none");
     if (c_.axis == Axis::time) refuse_short_gap(f, test, named);
-    if (inner_ > 0) f.inner = inner_folds(f.train, inner_, gap_, key("inner_folds"));
+    f.inner_split = {inner_, gap_};
+    if (spec_.use == "nested") f.inner = inner_folds(f.train, inner_, gap_, key("inner_folds"));
   }
 
   void refuse_short_gap(const Fold& f, const std::vector<RowRange>& test, const std::string& named) const {
@@ -411,7 +402,7 @@ class Splitter {
   const SplitSpec& spec_;
   const SplitContext& c_;
   std::string where_, gap_key_;
-  std::int64_t gap_ = 0, inner_ = 0;
+  std::int64_t gap_ = 0, inner_ = 5;
 };
 
 }  // namespace

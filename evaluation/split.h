@@ -1,7 +1,8 @@
 /// Which frames are trained on and which are tested. Stated before anything is fitted.
 ///
 ///     [[split]]                        every use may give gap_s (time axis) or gap_rows: training frames nearer than
-///     use = "rows"                     that to a test frame are dropped
+///     use = "rows"                     that to a test frame are dropped; and inner_folds (default 5): in how many
+///                                      blocks a training part is cut again (nested, and StageInfo::cross_fit)
 ///     train_rows = [0, 4999]           closed ranges of frames: [first, last] or [[first, last], ...]
 ///     test_rows = [5000, 5999]
 ///
@@ -34,10 +35,17 @@
 
 namespace percept::evaluation {
 
+/// How a training part is cut once more, for a stage that learns from what others gave out of fold.
+struct InnerSplit {
+  std::int64_t folds = 5;
+  std::int64_t gap = 0;  ///< frames dropped on each side of what is held out
+};
+
 struct Fold {
   std::string name;                   ///< the split's name, "fold 1", or the level
   std::vector<RowRange> train, test;  ///< closed, rising, never touching
   std::vector<Fold> inner;            ///< of a nested split
+  InnerSplit inner_split = {};        ///< its own inner_folds and gap
 };
 
 /// What a split is made on.

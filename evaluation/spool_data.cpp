@@ -16,6 +16,7 @@ void SpoolData::append(ConstFrames x, const Eigen::MatrixXd& y, const std::vecto
                        std::int32_t group) {
   x_.append(x);
   if (y_format_.size()) y_.append(ConstFrames(y.data(), Scalar::f64, y.rows(), y.cols(), y.rows()));
+  without_target_ += y.array().isNaN().colwise().any().count();
   keys_.insert(keys_.end(), keys.begin(), keys.end());
   groups_.insert(groups_.end(), static_cast<std::size_t>(x.frames), group);
 }

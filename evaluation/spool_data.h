@@ -20,6 +20,8 @@ class SpoolData final : public Data {
   const StreamFormat& x_format() const override { return x_format_; }
   const StreamFormat& y_format() const override { return y_format_; }
   Index frames() const override { return x_.frames(); }
+  /// Frames with a missing value in their target.
+  Index without_target() const { return without_target_; }
   /// What is appended from now on does not follow what was appended before.
   void start_segment() { starts_.push_back(x_.frames()); }
   /// y: outputs x frames, or empty. One key a frame, one group for all.
@@ -36,6 +38,7 @@ class SpoolData final : public Data {
   std::vector<std::int64_t> keys_;
   std::vector<std::int32_t> groups_;
   std::vector<Index> starts_;
+  Index without_target_ = 0;
 };
 
 }  // namespace percept::evaluation

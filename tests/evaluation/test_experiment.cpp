@@ -69,6 +69,7 @@ class SpyFitter final : public Fitter {
     m.set("x", t.x);
     m.set("y", t.y);
     m.meta["keys"] = Value(t.keys);
+    m.meta["groups"] = Value(std::vector<std::int64_t>(t.groups.begin(), t.groups.end()));
     m.meta["starts"] = Value(t.segment_starts);
     return m;
   }
@@ -96,6 +97,9 @@ const Registry& registry() {
     spy.make_fitter = [](const Value&, const std::string&) -> std::unique_ptr<Fitter> {
       return std::make_unique<SpyFitter>();
     };
+    r.add(spy);
+    spy.name = "cross_spy";
+    spy.cross_fit = true;
     r.add(spy);
     return r;
   }();
@@ -274,6 +278,10 @@ const LeakCase kLeakCases[] = {
      "\"kinematics\"\ncovariance = \"holdout\"\n"
      "[[stage]]\nuse = \"dkf\"\ntarget = \"kinematics\"\n"},
     {"LaterTarget", "[[stage]]\nuse = \"ridge\"\ntarget = { from = \"kinematics\", lag_s = 0.7 }\n"},
+    {"CrossFitted",
+     "[[stage]]\nuse = \"lag\"\nlags = 2\n[[stage]]\nuse = \"zscore\"\n[[stage]]\nuse = \"ridge\"\ntarget = "
+     "\"kinematics\"\n[[stage]]\nname = \"once\"\nuse = \"cross_spy\"\n[[stage]]\nname = \"twice\"\nuse = "
+     "\"cross_spy\"\n"},
     {"EarlierTarget", "[[stage]]\nuse = \"spy\"\ntarget = { from = \"kinematics\", lag_s = -0.7 }\n"},
 };
 
@@ -391,6 +399,97 @@ TEST(Experiment, PrefixIsSharedAndStandsForTheWholeRecording) {
   const Experiment e(registry(), p, r, {});
   const Eigen::MatrixXd x = e.fit({{100, 104}}).model("spy")->matrix("x");
   EXPECT_EQ(x, (Eigen::MatrixXd(1, 5) << 100, 101, 102, 103, 104).finished());
+}
+
+// --- cross-fitting --------------------------------------------------------------------------------------------------
+
+constexpr const char* kMap =
+    "[[stage]]\nuse = \"lag\"\nlags = 2\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n";
+
+TEST(CrossFit, TheStageLearnsFromWhatTheOthersGaveOutOfFold) {
+  const auto r = generated();
+  const std::vector<RowRange> train{{0, 149}, {200, 299}};
+  const Experiment map(registry(), pipeline(kMap), r, {});
+  const Experiment e(registry(),
+                     pipeline(kMap + std::string("[[stage]]\nuse = \"cross_spy\"\ntarget = \"kinematics\"\n")), r, {});
+  const auto fitted = e.fit(train, 0, {4, 3});
+  const Model& m = *fitted.model("cross_spy");
+  EXPECT_EQ(fitted.models.back().frames, 250) << "every training frame once";
+
+  Eigen::MatrixXd wanted(m.matrix("x").rows(), 250), y(2, 250);
+  std::vector<double> keys, groups;
+  Index at = 0;
+  const auto folds = inner_folds(train, 4, 3);
+  for (std::size_t f = 0; f < folds.size(); ++f) {
+    const auto given = map.apply(map.fit(folds[f].train), "ridge", folds[f].test);
+    for (auto& [first, last] : folds[f].test) {
+      wanted.middleCols(at, last - first + 1) = given.frames.middleCols(first, last - first + 1);
+      y.middleCols(at, last - first + 1) = r.streams[1].matrix().middleCols(first, last - first + 1);
+      at += last - first + 1;
+      for (auto k = first; k <= last; ++k) {
+        keys.push_back(static_cast<double>(k));
+        groups.push_back(static_cast<double>(f));
+      }
+    }
+  }
+  ASSERT_EQ(at, 250);
+  const Eigen::MatrixXd x = m.matrix("x");
+  // but the first two frames of the recording, which have none to look back on
+  EXPECT_EQ(x.rightCols(248), wanted.rightCols(248));
+  EXPECT_EQ(m.matrix("y"), y);
+  EXPECT_EQ(listed(m.meta.at("keys")), keys);
+  EXPECT_EQ(listed(m.meta.at("groups")), groups);
+
+  // what feeds it when it is applied was fitted on all training rows, and gives other numbers
+  EXPECT_EQ(*fitted.model("ridge"), *map.fit(train).model("ridge"));
+  const auto in_fold = map.apply(map.fit(train), "ridge", train);
+  EXPECT_GT((x.col(10) - in_fold.frames.col(10)).cwiseAbs().maxCoeff(), 1e-9);
+  EXPECT_EQ(e.apply(fitted, "cross_spy", {{300, 399}}).frames.rightCols(100),
+            map.apply(map.fit(train), "ridge", {{300, 399}}).frames.rightCols(100));
+}
+
+TEST(CrossFit, TheGapIsAtLeastWhatThePrefixRemembers) {
+  const auto e =
+      Experiment(registry(), pipeline(kMap + std::string("[[stage]]\nuse = \"cross_spy\"\ntarget = \"kinematics\"\n")),
+                 generated(), {});
+  auto x = [&](std::int64_t gap) {
+    return Eigen::MatrixXd(e.fit({{0, 299}}, 0, {3, gap}).model("cross_spy")->matrix("x"));
+  };
+  ASSERT_EQ(e.split_context().memory_frames, 2);
+  EXPECT_EQ(x(0).rightCols(298), x(2).rightCols(298));
+  EXPECT_NE(x(0).rightCols(298), x(3).rightCols(298));
+}
+
+TEST(CrossFit, NothingToCrossIsAnOrdinaryFit) {
+  // nothing learned above; and a model that is given knows no fold
+  const auto r = generated();
+  const Experiment alone(registry(), pipeline("[[stage]]\nuse = \"cross_spy\"\ntarget = \"kinematics\"\n"), r, {});
+  EXPECT_EQ(alone.fit({{10, 99}}).model("cross_spy")->matrix("x"), r.streams[0].matrix().middleCols(10, 90));
+  const auto folder = temporary_folder();
+  const Experiment map(registry(), pipeline(kMap), r, {});
+  map.fit({{0, 99}}).model("ridge")->save(folder / "ridge");
+  const Experiment given(registry(),
+                         pipeline(kMap + ("model = \"" + (folder / "ridge").string() + "\"\n") +
+                                  "[[stage]]\nuse = \"cross_spy\"\ntarget = \"kinematics\"\n"),
+                         r, {});
+  EXPECT_EQ(given.fit({{100, 199}}).model("cross_spy")->matrix("x"),
+            map.apply(map.fit({{0, 99}}), "ridge", {{100, 199}}).frames.middleCols(100, 100));
+}
+
+TEST(CrossFit, TheSplitSaysInHowManyFolds) {
+  const auto folder = temporary_folder();
+  const std::string text = kMap + std::string("[[stage]]\nuse = \"cross_spy\"\ntarget = \"kinematics\"\n[[split]]\n");
+  const std::string rows = "train_rows = [0, 299]\ntest_rows = [310, 399]\ninner_folds = ";
+  RunRequest request{pipeline(text + rows + "3\n"), generated(), {}, folder / "models"};
+  fit_pipeline(registry(), request);
+  const auto groups = listed(Model::load(folder / "models/cross_spy").meta.at("groups"));
+  EXPECT_EQ(groups.front(), 0);
+  EXPECT_EQ(groups.back(), 2);
+  request.pipeline = pipeline(text + rows + "1000\n");
+  EXPECT_THAT(message_of([&] { fit_pipeline(registry(), request); }), HasSubstr("cross_spy, inner folds"));
+  request.pipeline = pipeline(text + rows + "1\n");
+  EXPECT_THAT(message_of([&] { fit_pipeline(registry(), request); }),
+              HasSubstr("test.toml: split official.inner_folds"));
 }
 
 // --- other ways to a model ------------------------------------------------------------------------------------------

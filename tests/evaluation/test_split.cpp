@@ -188,7 +188,8 @@ TEST(Split, RefusalsNameTheKeyAndWhatWasExpected) {
   EXPECT_EQ(refusal(rows("test_rows = [50, 60]"), c),
             "a.toml:9: split.train_rows: expected rows [first, last] or a list of such pairs, found nothing");
   EXPECT_EQ(refusal(rows("train_rows = [0, 9]\ntest_row = [50, 60]"), c),
-            "a.toml:9: split.test_row (line 2): expected one of train_rows, test_rows, gap_s, gap_rows (did you mean "
+            "a.toml:9: split.test_row (line 2): expected one of train_rows, test_rows, gap_s, gap_rows, inner_folds "
+            "(did you mean "
             "'test_rows'?)");
   EXPECT_EQ(refusal(rows("train_rows = [40, 49]\ntest_rows = [50, 60]\ngap_rows = 10"), c),
             "a.toml:9: split: expected at least one training row, found none after a gap of 10 frames");

@@ -82,6 +82,9 @@ const Registry& stages() {
     };
     info.samples = [] { return std::vector<Sample>(1); };
     r.add(info);
+    info.name = "cross_correlate";
+    info.cross_fit = true;
+    r.add(info);
     return r;
   }();
   return all;
@@ -276,6 +279,26 @@ TEST(WorkCache, AStoppedSearchGoesOn) {
   const Ran resumed = run_in(folder, "run", true, p);
   EXPECT_EQ(resumed.fits, cold.fits - 2 * 3 * 2);
   EXPECT_EQ(resumed.digests, cold.digests);
+}
+
+TEST(WorkCache, InnerFitsAreSharedByTheStagesThatNeedThem) {
+  const std::string map =
+      "[input]\ndata = \"none\"\n[[stage]]\nname = \"map\"\nuse = \"correlate\"\ntarget = "
+      "\"kinematics\"\n";
+  auto cross = [](const std::string& name, const std::string& from) {
+    return "[[stage]]\nname = \"" + name + "\"\nuse = \"cross_correlate\"\nfrom = \"" + from + "\"\n";
+  };
+  auto fits = [&](const std::string& text) {
+    const auto p = parse_pipeline(parse_toml(text), "test.toml", stages());
+    fits_begun = 0;
+    Experiment(stages(), p, noisy(), {}).fit({{0, 199}}, 0, {5, 0});
+    return fits_begun.load();
+  };
+  EXPECT_EQ(fits(map), 1);
+  EXPECT_EQ(fits(map + cross("a", "map")), 1 + 5 + 1);
+  EXPECT_EQ(fits(map + cross("a", "map") + cross("b", "map")), 1 + 5 + 2);
+  // one upon the other: each of the 5 inner fits of `a` takes 5 of `map` on what is left
+  EXPECT_EQ(fits(map + cross("a", "map") + cross("b", "a")), 1 + 5 + 1 + 5 * (5 + 1) + 1);
 }
 
 TEST(WorkCache, QuickWorkIsNotKept) {
