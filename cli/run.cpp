@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/command.h"
+#include "data/loaders.h"
 #include "evaluation/describe.h"
 #include "evaluation/provenance.h"
 #include "percept/registry.h"
@@ -16,7 +17,7 @@ Command run_command() {
         const auto o = add_pipeline(app, global, "Folder for the results (default: [output] folder, else runs/NAME)");
         const auto dry_run = std::make_shared<bool>(false);
         app.add_flag("--dry-run", *dry_run,
-                     "Print the resolved graph with shapes, rates, latency and memory, and run nothing");
+                     "Print the resolved graph with shapes, rates, latency and memory; read no samples, fetch nothing");
         app.footer(
             "The folder holds result.json, report.html, predictions, models and provenance.json; it appears when the\n"
             "run is done and replaces an older one as a whole. A run that was killed left what it had worked out in\n"
@@ -24,8 +25,15 @@ Command run_command() {
         return [o, dry_run, &global]() -> Value {
           const auto& registry = builtin_registry();
           auto request = read_request(*o, global);
-          load_recording(request);
           if (*dry_run) {
+            const auto& p = request.pipeline;
+            request.recording = data::outline_input(p.input, p.file.parent_path(), p.file.string() + ": input");
+            Value notes = Value::array();
+            if (request.recording.streams.empty())
+              notes.push_back(
+                  fmt::format("{0} is neither in a mirror nor in the cache, and a dry run fetches nothing, so "
+                              "that shapes and rates are not known: percept data fetch {0}",
+                              request.recording.name));
             const Value graph = evaluation::describe_graph(registry, request.pipeline, request.recording);
             if (!global.json) {
               fmt::print("{:<16} {:<20} {:<24} {:>10} {:>11} {:>8}  {}\n", "node", "stage", "frame", "rate [Hz]",
@@ -38,8 +46,11 @@ Command run_command() {
                            r.at("use").as_string(), text(r.at("shape")), text(r.at("rate_hz")), text(r.at("latency_s")),
                            text(r.at("memory_frames")), text(r.at("fit")));
             }
-            return Value::object({{"graph", graph}});
+            if (!global.json)
+              for (auto& n : notes.as_array()) fmt::print("note: {}\n", n.as_string());
+            return Value::object({{"graph", graph}, {"notes", notes}});
           }
+          load_recording(request);
           Counters counters;
           request.options.counters = &counters;
           set_output(request, output_folder(request.pipeline, o->output), *o);

@@ -19,6 +19,7 @@
 #include "io/csv.h"
 #include "io/mat.h"
 #include "io/open.h"
+#include "io/store.h"
 
 namespace percept::data {
 namespace fs = std::filesystem;
@@ -401,6 +402,20 @@ void add_events(const Value& entry, const fs::path& base, const std::string& whe
     r.events.push_back(event(onset->numbers[k], length, label, number));
   }
 }
+/// The keys of [input] that belong to what is opened; refuses anything but one of the four ways.
+Value input_options(const Value& input, const std::string& where) {
+  const std::vector<std::string> kinds{"data", "simulate", "file", "stream"};
+  const auto given = std::count_if(kinds.begin(), kinds.end(), [&](auto& k) { return input.contains(k); });
+  if (given != 1) {
+    if (given == 0) refuse_unknown_keys(input, {"data", "simulate", "file", "stream", "table", "events"}, where);
+    throw ConfigError(place(where, input), "",
+                      fmt::format("{} of data = \"NAME\", simulate = \"NAME\", file = \"PATH\" and [[{}.stream]]",
+                                  given == 0 ? "one" : "only one", where));
+  }
+  Value options = input;
+  for (auto key : {"data", "simulate", "file", "stream", "table", "events"}) options.erase(key);
+  return options;
+}
 }  // namespace
 
 Recording load_data_set(const std::string& name, const Value& options, const ProgressFn& progress,
@@ -421,17 +436,7 @@ Recording load_data_set(const std::string& name, const Value& options, const Pro
 std::vector<ParamInfo> data_set_options(const std::string& name) { return loader_of(data_set(name)).params; }
 
 Recording load_input(const Value& input, const fs::path& base, const ProgressFn& progress, const std::string& where) {
-  const std::vector<std::string> kinds{"data", "simulate", "file", "stream"};
-  const auto given = std::count_if(kinds.begin(), kinds.end(), [&](auto& k) { return input.contains(k); });
-  if (given != 1) {
-    if (given == 0) refuse_unknown_keys(input, {"data", "simulate", "file", "stream", "table", "events"}, where);
-    throw ConfigError(place(where, input), "",
-                      fmt::format("{} of data = \"NAME\", simulate = \"NAME\", file = \"PATH\" and [[{}.stream]]",
-                                  given == 0 ? "one" : "only one", where));
-  }
-  Value options = input;
-  for (auto key : {"data", "simulate", "file", "stream", "table", "events"}) options.erase(key);
-
+  const Value options = input_options(input, where);
   Recording r;
   if (input.contains("data")) {
     r = load_data_set(needed_text(input, "data", where), options, progress, where);
@@ -448,6 +453,38 @@ Recording load_input(const Value& input, const fs::path& base, const ProgressFn&
   for (auto& e : entries(input, "table", where)) add_table(e, base, where + ".table", r);
   for (auto& e : entries(input, "events", where)) add_events(e, base, where + ".events", r);
   sort_events(r.events);
+  return r;
+}
+
+Recording outline_input(const Value& input, const fs::path& base, const std::string& where) {
+  const Value options = input_options(input, where);
+  Recording r;
+  if (input.contains("data")) {
+    const DataSet set = data_set(needed_text(input, "data", where));
+    for (auto& file : set.files)
+      if (!locate(set, file.name)) {
+        r.name = set.name;
+        return r;
+      }
+    return load_input(input, base, {}, where);
+  }
+  if (input.contains("simulate")) return load_input(input, base, {}, where);  // generated when it is read
+  if (input.contains("file")) {
+    const fs::path path = base / needed_text(input, "file", where);
+    if (path.extension() == ".percept") return io::open_store(path);
+    r.streams.push_back(io::outline_stream(path, options, where));
+    r.name = r.streams[0].name;
+    return r;
+  }
+  for (Value e : entries(input, "stream", where)) {
+    const std::string at = where + ".stream", name = needed_text(e, "name", at);
+    if (r.find(name)) throw ConfigError(place(at + ".name", e.at("name")), name, "a name that is not taken");
+    const fs::path path = base / needed_text(e, "file", at);
+    e.erase("file");
+    r.streams.push_back(io::outline_stream(path, e, at));
+    r.streams.back().name = name;
+  }
+  if (r.streams.empty()) throw ConfigError(place(where, input), "", fmt::format("at least one [[{}.stream]]", where));
   return r;
 }
 

@@ -46,4 +46,9 @@ std::vector<ParamInfo> data_set_options(const std::string& name);
 Recording load_input(const Value& input, const std::filesystem::path& base, const ProgressFn& progress = {},
                      const std::string& where = "input");
 
+/// What load_input would give, as far as it can be told without a download and from the heads of files: streams with
+/// their formats and no samples, no tables and events. A registered set that is here is loaded, because its streams
+/// are made of its files' content; of one that is not, there is only the name. Throws as load_input does.
+Recording outline_input(const Value& input, const std::filesystem::path& base, const std::string& where = "input");
+
 }  // namespace percept::data

@@ -278,6 +278,7 @@ std::size_t scan_numbers(const InputFile& input, const CsvOptions& o, std::vecto
       format.parse_exactly(line, number, cells.data(), cells.size());
     }
     on_line(lines.offset(), cells);
+    if (o.head_only) break;
   }
   if (cells.empty())
     throw DataError(input.path().string(), "", "at least one line of numbers",

@@ -18,6 +18,7 @@ struct CsvOptions {
   char delimiter = ',';
   bool allow_inf = false;                            ///< "inf" is an error otherwise
   std::uint64_t max_bytes = std::uint64_t{1} << 40;  ///< a larger file is refused
+  bool head_only = false;                            ///< read_csv: the header and the first line of numbers
 };
 
 /// A matrix of numbers.

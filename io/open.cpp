@@ -79,7 +79,8 @@ char default_delimiter(const fs::path& file) {
   return file.extension() == ".tsv" || file.extension() == ".TSV" ? '\t' : ',';
 }
 
-FileSamples open_csv_samples(const fs::path& file, const OpenParams& p, bool header_stated, const std::string& where) {
+FileSamples open_csv_samples(const fs::path& file, const OpenParams& p, bool header_stated, bool head_only,
+                             const std::string& where) {
   if (!header_stated)
     throw ConfigError(where + ".header", "",
                       fmt::format("true or false for {}: whether its first line holds names is stated, "
@@ -91,8 +92,9 @@ FileSamples open_csv_samples(const fs::path& file, const OpenParams& p, bool hea
   o.header = p.header;
   o.delimiter = p.delimiter.empty() ? default_delimiter(file) : p.delimiter[0];
   o.allow_inf = p.allow_inf;
+  o.head_only = head_only && !p.transpose;
   FileSamples s;
-  if (p.transpose || require_file(file) <= kSmallCsv) {
+  if (o.head_only || p.transpose || require_file(file) <= kSmallCsv) {
     auto table = read_csv(file, o);
     s.frame_shape = {p.transpose ? table.values.cols() : table.values.rows()};
     if (!p.transpose) s.names = std::move(table.names);
@@ -107,12 +109,12 @@ FileSamples open_csv_samples(const fs::path& file, const OpenParams& p, bool hea
   return s;
 }
 
-FileSamples open_samples(const fs::path& file, Kind kind, const OpenParams& p, bool header_stated,
+FileSamples open_samples(const fs::path& file, Kind kind, const OpenParams& p, bool header_stated, bool head_only,
                          const std::string& where) {
   FileSamples s;
   switch (kind) {
     case Kind::csv:
-      return open_csv_samples(file, p, header_stated, where);
+      return open_csv_samples(file, p, header_stated, head_only, where);
     case Kind::npy: {
       const NpyInfo info = read_npy_info(file);
       s.scalar = info.scalar();
@@ -124,11 +126,20 @@ FileSamples open_samples(const fs::path& file, Kind kind, const OpenParams& p, b
           throw ConfigError(where + ".transpose", "true",
                             fmt::format("{} to be a real matrix of two dimensions", file.string()));
         s.frame_shape = {info.frames()};
-        s.samples = transposed(read_npy(file));
+        if (!head_only) s.samples = transposed(read_npy(file));
       }
       return s;
     }
     case Kind::mat: {
+      if (head_only) {
+        std::vector<MatVariable> readable;
+        for (auto& v : list_mat(file))
+          if (v.readable && (p.variable.empty() || v.name == p.variable)) readable.push_back(v);
+        if (readable.size() == 1) {
+          s.frame_shape = {readable[0].shape[p.transpose ? 0 : 1]};
+          return s;
+        }
+      }
       auto m = read_mat(file, p.variable);
       s.frame_shape = {p.transpose ? m.rows() : m.cols()};
       // MATLAB's rows are frames: its matrix is the transpose of ours
@@ -236,7 +247,8 @@ CsvLook look_at_csv(const fs::path& file) {
 
 }  // namespace
 
-Stream open_stream(const fs::path& file, const Value& options, const std::string& where) {
+namespace {
+Stream make_stream(const fs::path& file, const Value& options, bool head_only, const std::string& where) {
   const auto p = read_params<OpenParams>(options, where);
   const Kind kind = kind_of(file);
   require_file(file);
@@ -251,7 +263,7 @@ Stream open_stream(const fs::path& file, const Value& options, const std::string
   Stream s;
   s.name = p.name.empty() ? file.stem().string() : p.name;
   Part part{.name = s.name, .shape = {}, .unit = p.unit, .rows = {}, .levels = {}};
-  FileSamples opened = open_samples(file, kind, p, options.contains("header"), where);
+  FileSamples opened = open_samples(file, kind, p, options.contains("header"), head_only, where);
   s.samples = std::move(opened.samples);
   s.format.scalar = opened.scalar;
   part.shape = std::move(opened.frame_shape);
@@ -270,6 +282,18 @@ Stream open_stream(const fs::path& file, const Value& options, const std::string
     s.keys.resize(static_cast<std::size_t>(s.frames()));
     std::iota(s.keys.begin(), s.keys.end(), std::int64_t{0});
   }
+  return s;
+}
+}  // namespace
+
+Stream open_stream(const fs::path& file, const Value& options, const std::string& where) {
+  return make_stream(file, options, false, where);
+}
+
+Stream outline_stream(const fs::path& file, const Value& options, const std::string& where) {
+  Stream s = make_stream(file, options, true, where);
+  s.samples = nullptr;
+  s.keys.clear();
   return s;
 }
 

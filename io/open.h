@@ -23,6 +23,11 @@ namespace percept::io {
 Stream open_stream(const std::filesystem::path& file, const Value& options = Value::table(),
                    const std::string& where = "input");
 
+/// The same stream without its samples, from the head of the file as far as its kind allows: a file may be broken
+/// further down. Items have no keys.
+Stream outline_stream(const std::filesystem::path& file, const Value& options = Value::table(),
+                      const std::string& where = "input");
+
 /// A whole file: all of a .percept store, one stream of any other. meta.input has the file's sha256.
 Recording open_recording(const std::filesystem::path& file, const Value& options = Value::table(),
                          const std::string& where = "input");

@@ -1,5 +1,6 @@
 /// The program from outside: what it prints, where, and with which exit code.
 #include "tests/cli/program.h"
+#include "tests/data/environment.h"
 
 namespace percept::cli_test {
 namespace {
@@ -209,6 +210,73 @@ TEST_F(Commands, DryRunWritesNothing) {
   EXPECT_EQ(r.code, 0) << r.error;
   EXPECT_THAT(r.out, AllOf(HasSubstr("latency"), HasSubstr("kalman")));
   EXPECT_EQ(entries(), before);
+}
+
+TEST_F(Commands, DryRunReadsHeadsOfFilesOnly) {
+  auto shape_of = [](const Value& graph, std::size_t node) {
+    return graph.as_array().at(node).at("shape").as_string();
+  };
+  write(folder_ / "graph.toml", R"([[input.stream]]
+name = "activity"
+file = "x.csv"
+header = false
+rate_hz = 10
+[[stage]]
+use = "running_zscore"
+time_constant_s = 5.0
+[[stage]]
+use = "lag"
+lags = 2
+[[stage]]
+use = "zscore"
+fit = "self"
+)");
+  // whole at first, so that what a dry run says can be compared
+  const std::string whole = run({"run", "graph.toml", "--dry-run", "--json"}).out;
+  EXPECT_EQ(run({"run", "graph.toml", "-o", "whole"}).code, 0);
+  std::ofstream(folder_ / "x.csv", std::ios::app) << "these,are,no,numbers\n";
+  Result r = run({"run", "graph.toml", "--dry-run", "--json"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_EQ(r.out, whole);
+  const Value graph = r.json().at("graph");
+  EXPECT_THAT(shape_of(graph, 0), HasSubstr("{4}"));
+  EXPECT_THAT(shape_of(graph, 1), HasSubstr("{12}"));
+  EXPECT_EQ(shape_of(graph, 2), "?");
+  EXPECT_EQ(graph.as_array().at(1).at("memory_frames").as_string(), "fading");
+  r = run({"run", "graph.toml", "-o", "broken"});
+  EXPECT_EQ(r.code, 3);
+  EXPECT_THAT(r.error, HasSubstr("x.csv: line 201"));
+  // a graph that cannot be is still refused
+  EXPECT_EQ(run({"run", "graph.toml", "--dry-run", "--set", "lag.from=none"}).code, 3);
+}
+
+TEST_F(Commands, DryRunFetchesNothing) {
+  const fs::path cache = folder_ / "cache";
+  const testing::Environment no_mirror("PERCEPT_DATA_MIRROR", (folder_ / "nowhere").string());
+  const testing::Environment empty_cache("XDG_CACHE_HOME", cache.string());
+  const testing::Environment registry("PERCEPT_DATA_REGISTRY", (folder_ / "registry.toml").string());
+  // the file could be had: that it is not there afterwards shows that nobody asked for it
+  std::string sets;
+  for (const char* file : {"x.csv", "z.csv"})
+    sets += "  [[set.file]]\n  name = \"" + std::string(file) + "\"\n  mirror = \"" + file + "\"\n  url = \"file://" +
+            (folder_ / file).string() + "\"\n  sha256 = \"" + sha256_file(folder_ / file) +
+            "\"\n  bytes = " + std::to_string(fs::file_size(folder_ / file)) + "\n";
+  write(folder_ / "registry.toml",
+        "[[set]]\nname = \"far\"\ntitle = \"t\"\ndescription = \"d\"\nlicence = \"l\"\n"
+        "citation = \"c\"\nsource = \"https://example.org\"\nloader = \"flint_run1\"\n" +
+            sets);
+  write(folder_ / "far.toml",
+        "[input]\ndata = \"far\"\n[[stage]]\nuse = \"zscore\"\nfit = \"self\"\n[[stage]]\nuse = \"lag\"\n");
+  Result r = run({"run", "far.toml", "--dry-run"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_THAT(r.out, AllOf(HasSubstr("lag"), HasSubstr("?"), HasSubstr("percept data fetch far")));
+  EXPECT_FALSE(fs::exists(cache));
+  r = run({"run", "far.toml", "--dry-run", "--json"});
+  const Value shown = r.json();
+  for (auto& node : shown.at("graph").as_array()) EXPECT_EQ(node.at("shape").as_string(), "?");
+  // and it could have been
+  EXPECT_EQ(run({"data", "fetch", "far"}).code, 0);
+  EXPECT_TRUE(fs::exists(cache));
 }
 
 TEST_F(Commands, CompletionScriptsParse) {
