@@ -1,10 +1,9 @@
 /// Time of single filter steps, each timed by itself: the median and the 99th percentile are what a live loop feels.
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <chrono>
-#include <vector>
 
+#include "bench/each_step.h"
 #include "filters/dkf.h"
 #include "filters/kalman.h"
 #include "numerics/random.h"
@@ -30,26 +29,6 @@ MatrixXd spd(Index n, const char* purpose) {
 
 KalmanModel kalman_model(Index d, Index n) {
   return {0.95 * MatrixXd::Identity(d, d), 0.1 * spd(d, "gamma"), normals(n, d, "c"), spd(n, "r"), spd(d, "v0")};
-}
-
-/// Runs step() for every iteration and adds the percentiles as counters [µs].
-template <class Step>
-void each_step(benchmark::State& state, Step step) {
-  std::vector<double> us;
-  us.reserve(1 << 20);
-  for (int i = 0; i < 100; ++i) step();
-  for (auto _ : state) {
-    const auto start = Clock::now();
-    step();
-    const std::chrono::duration<double> took = Clock::now() - start;
-    state.SetIterationTime(took.count());
-    if (us.size() < us.capacity()) us.push_back(took.count() * 1e6);
-  }
-  std::sort(us.begin(), us.end());
-  const auto at = [&](double p) { return us[static_cast<std::size_t>(p * static_cast<double>(us.size() - 1))]; };
-  state.counters["median_us"] = at(0.5);
-  state.counters["p99_us"] = at(0.99);
-  state.counters["max_us"] = us.back();
 }
 
 void kalman_step(benchmark::State& state) {

@@ -1,0 +1,118 @@
+/// Time of single decoder steps, each timed by itself: the median and the 99th percentile are what a live loop feels.
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/each_step.h"
+#include "core/graph.h"
+#include "decoders/stages.h"
+#include "filters/stages.h"
+#include "numerics/random.h"
+
+namespace percept {
+namespace {
+
+using Eigen::MatrixXd;
+
+constexpr Index kFrames = 64;
+
+void set_normals(Model& m, const std::string& name, Index rows, Index cols) {
+  const KeyedRandom random(1, name);
+  MatrixXd a(rows, cols);
+  for (Index i = 0; i < a.size(); ++i) a.data()[i] = random.normal(i) / std::sqrt(static_cast<double>(cols));
+  m.set(name, a);
+}
+
+/// A network's model with the scales of inputs and outputs, without its layers.
+Model network(const char* stage, Index inputs, Index outputs) {
+  Model m;
+  m.meta = Value::object({{"stage", stage}, {"version", 1}});
+  m.set("x_mean", MatrixXd(MatrixXd::Zero(inputs, 1)));
+  m.set("x_sd", MatrixXd(MatrixXd::Ones(inputs, 1)));
+  m.set("y_mean", MatrixXd(MatrixXd::Zero(outputs, 1)));
+  m.set("y_sd", MatrixXd(MatrixXd::Ones(outputs, 1)));
+  m.set("Q", MatrixXd(0.3 * MatrixXd::Identity(outputs, outputs)));
+  return m;
+}
+
+/// Pushes one frame after the other through a graph of these nodes.
+void each_frame(benchmark::State& state, Index inputs, const std::vector<NodeSpec>& nodes) {
+  Registry registry;
+  registry.add(decoders_stages());
+  registry.add(filters_stages());
+  StreamFormat format = time_format(inputs, 100.0);
+  Graph graph(registry, {{"x", format}}, nodes, Scalar::f64, 1, {});
+  const KeyedRandom random(2, "frames");
+  MatrixXd x(inputs, kFrames);
+  for (Index i = 0; i < x.size(); ++i) x.data()[i] = random.normal(i);
+  Index t = 0;
+  each_step(state, [&] {
+    Block block;
+    block.first_frame = t;
+    block.x = ConstFrames(x.col(t++ % kFrames).data(), Scalar::f64, inputs, 1, inputs);
+    graph.push(0, block);
+  });
+}
+
+NodeSpec node(const char* use, Model model) {
+  NodeSpec spec;
+  spec.name = spec.use = use;
+  spec.model = std::make_shared<Model>(std::move(model));
+  return spec;
+}
+
+/// A network of 64-64 units and the discriminative Kalman filter behind it, as one graph.
+void network_dkf_step(benchmark::State& state) {
+  const Index inputs = state.range(0), d = state.range(1);
+  Model map = network("dense_network", inputs, d);
+  map.meta["activation"] = "tanh";
+  const Index sizes[] = {inputs, 64, 64, d};
+  for (int i = 0; i < 3; ++i) {
+    set_normals(map, "weights." + std::to_string(i), sizes[i + 1], sizes[i]);
+    set_normals(map, "bias." + std::to_string(i), sizes[i + 1], 1);
+  }
+  Model filter;
+  filter.meta = Value::object(
+      {{"stage", "dkf"}, {"version", 1}, {"output_rows", std::vector<std::string>(static_cast<std::size_t>(d))}});
+  filter.set("A", MatrixXd(0.9 * MatrixXd::Identity(d, d)));
+  filter.set("Gamma", MatrixXd(0.19 * MatrixXd::Identity(d, d)));
+  filter.set("S", MatrixXd(MatrixXd::Identity(d, d)));
+  filter.set("z_mean", MatrixXd(MatrixXd::Zero(d, 1)));
+  each_frame(state, inputs, {node("dense_network", std::move(map)), node("dkf", std::move(filter))});
+}
+BENCHMARK(network_dkf_step)->ArgNames({"inputs", "states"})->UseManualTime()->Args({192, 4});
+
+void recurrent_step(benchmark::State& state, const char* cell) {
+  const Index inputs = state.range(0), units = state.range(1), before = state.range(2);
+  const Index gates = std::string(cell) == "gru" ? 3 : 4, in = before > 0 ? before : inputs;
+  Model m = network("recurrent_network", inputs, 4);
+  m.meta["cell"] = cell;
+  if (before > 0) {
+    set_normals(m, "input.weights", before, inputs);
+    set_normals(m, "input.bias", before, 1);
+  }
+  set_normals(m, "cell.weights_x", gates * units, in);
+  set_normals(m, "cell.weights_h", gates * units, units);
+  set_normals(m, "cell.bias_x", gates * units, 1);
+  set_normals(m, "cell.bias_h", gates * units, 1);
+  set_normals(m, "output.weights", 4, units);
+  set_normals(m, "output.bias", 4, 1);
+  each_frame(state, inputs, {node("recurrent_network", std::move(m))});
+}
+BENCHMARK_CAPTURE(recurrent_step, gru, "gru")
+    ->ArgNames({"inputs", "units", "before"})
+    ->UseManualTime()
+    ->Args({95, 128, 0})
+    ->Args({95, 128, 128});
+BENCHMARK_CAPTURE(recurrent_step, lstm, "lstm")
+    ->ArgNames({"inputs", "units", "before"})
+    ->UseManualTime()
+    ->Args({95, 128, 0});
+
+}  // namespace
+}  // namespace percept
+
+BENCHMARK_MAIN();
