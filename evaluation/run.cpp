@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -82,6 +83,44 @@ Value models_value(const std::vector<FoldRun>& folds, const std::string& split, 
   return models;
 }
 
+/// How the error fell while networks were trained, one plot a model: the mean of its networks, each as long as it ran.
+Value loss_plots(const FoldRun& f, const std::string& split) {
+  Value plots = Value::array();
+  for (auto& m : f.fitted.models) {
+    const Value* curves = m.model->meta.find("loss_curve");
+    if (!curves || !curves->is_array() || m.loaded) continue;
+    Value series = Value::array();
+    std::size_t longest = 0;
+    for (const char* part : {"training", "held_out"}) {
+      std::vector<double> sum, networks;
+      for (auto& one : curves->as_array()) {
+        const auto& losses = one.at(part).as_array();
+        sum.resize(std::max(sum.size(), losses.size()));
+        networks.resize(sum.size());
+        for (std::size_t k = 0; k < losses.size(); ++k) {
+          sum[k] += losses[k].as_number();
+          networks[k] += 1;
+        }
+      }
+      for (std::size_t k = 0; k < sum.size(); ++k) sum[k] /= networks[k];
+      if (sum.empty()) continue;
+      longest = std::max(longest, sum.size());
+      series.push_back(Value::object(
+          {{"name", std::string(part) == "training" ? "training frames" : "held-out frames"}, {"values", sum}}));
+    }
+    std::vector<double> epochs(longest);
+    std::iota(epochs.begin(), epochs.end(), 1.0);
+    const std::size_t networks = curves->size();
+    plots.push_back(
+        Value::object({{"name", fmt::format("{} ({}, {}{})", m.node, split, f.fold.name,
+                                            networks > 1 ? fmt::format(", mean of {} networks", networks) : "")},
+                       {"x", epochs},
+                       {"x_label", "epoch"},
+                       {"series", series}}));
+  }
+  return plots;
+}
+
 void write_run_file(const fs::path& folder, double seconds) {
   write_atomic(
       folder / "run.json",
@@ -120,7 +159,8 @@ struct Results {
     for (auto& w : recording.warnings()) report["warnings"].push_back(w);
     report["data"] = dataset_value(recording);
     report["split"] = split;
-    for (const char* list : {"scores", "trajectories", "calibration", "models"}) report[list] = Value::array();
+    for (const char* list : {"scores", "trajectories", "calibration", "models", "losses"})
+      report[list] = Value::array();
   }
 
   /// Under `section`, with the levels of which there are more than one.
@@ -385,6 +425,8 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
       results.add(p.scores[i], p.splits[s], pooled[i], scores[i], controls[i]);
     const Value models = models_value(folds, p.splits[s].name, request.options.counters);
     for (auto& m : models.as_array()) results.report["models"].push_back(m);
+    const Value losses = loss_plots(folds[0], p.splits[s].name);
+    for (auto& l : losses.as_array()) results.report["losses"].push_back(l);
   }
   Value &result = results.result, &report = results.report;
   result["models"] = report["models"];
