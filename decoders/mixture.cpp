@@ -254,6 +254,7 @@ StageInfo info_mixture() {
   i.version = kMixtureVersion;
   i.paper = "Breiman, Machine Learning 24 (1996) 49";
   i.needs_target = true;
+  i.cross_fit = true;
   i.real_time = true;
   i.samples = [] {
     std::vector<Sample> all;
