@@ -14,9 +14,9 @@ namespace percept {
 std::vector<std::string> named_rows(const StreamFormat& format) {
   std::vector<std::string> names;
   for (const Part& part : format.parts) {
-    const bool vector = part.shape.size() == 1 && static_cast<Index>(part.rows.size()) == part.size();
+    const bool named = static_cast<Index>(part.rows.size()) == part.size();
     for (Index i = 0; i < part.size(); ++i) {
-      std::string name = vector ? part.rows[static_cast<std::size_t>(i)].name : "";
+      std::string name = named ? part.rows[static_cast<std::size_t>(i)].name : "";
       if (!name.empty() && format.parts.size() > 1) name = fmt::format("{}.{}", part.name, name);
       names.push_back(std::move(name));
     }

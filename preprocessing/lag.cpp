@@ -29,7 +29,7 @@ class Lag final : public Typed<Lag> {
     reset();
     const auto now = channels_of(in);
     Part part{.name = in.parts.size() == 1 ? in.parts[0].name : "x",
-              .shape = {rows_ * frames_},
+              .shape = {frames_, rows_},
               .unit = common_unit(now),
               .rows = now,
               .levels = {}};
@@ -74,10 +74,10 @@ class Lag final : public Typed<Lag> {
 }  // namespace
 
 StageInfo info_lag() {
-  auto i =
-      stage_info<Lag>("lag", "preprocessing",
-                      "Lag embedding: each frame with the frames before it stacked under it, rows named ch1, ch1[t-1], "
-                      "ch1[t-2]. Frames keep their number and time; rows from before the recording are NaN.");
+  auto i = stage_info<Lag>(
+      "lag", "preprocessing",
+      "Lag embedding: each frame with the frames before it stacked under it, shape {lags + 1, rows}, rows named "
+      "ch1, ch1[t-1], ch1[t-2]. Frames keep their number and time; rows from before the recording are NaN.");
   i.real_time = true;
   i.samples = [] {
     Sample s;

@@ -11,6 +11,7 @@ TEST(Lag, StacksEarlierFramesAndNamesThem) {
   const Eigen::MatrixXd x = wave(2, 6);
   const auto y = apply("lag", Value::object({{"lags", 2}}), named(time_format(2, 100), {"a", "b"}), x);
   EXPECT_THAT(y.format.row_names(), ElementsAre("a", "b", "a[t-1]", "b[t-1]", "a[t-2]", "b[t-2]"));
+  EXPECT_THAT(y.format.parts[0].shape, ElementsAre(3, 2));
   EXPECT_EQ(y.format.start_s, 0);
   ASSERT_EQ(y.frames(), 6);
   for (Index t = 0; t < 6; ++t)

@@ -1,0 +1,268 @@
+#include "numerics/kernel.h"
+
+#include <fmt/format.h>
+
+#include <Eigen/QR>
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/error.h"
+#include "numerics/linalg.h"
+
+namespace percept {
+namespace {
+
+using Eigen::ArrayXXd;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+const char* word_of(KernelShape shape) {
+  switch (shape) {
+    case KernelShape::squared_exponential:
+      return "squared_exponential";
+    case KernelShape::rational_quadratic:
+      return "rational_quadratic";
+    case KernelShape::matern32:
+      return "matern32";
+    case KernelShape::linear:
+      return "linear";
+    case KernelShape::multi_kernel:
+      return "multi_kernel";
+  }
+  return "";
+}
+
+/// 0 or 1: which entries of theta make the log weight of each input.
+MatrixXd weight_groups(KernelLengths lengths, const std::vector<Index>& shape) {
+  Index inputs = 1;
+  for (const Index n : shape) inputs *= n;
+  if (inputs < 1) throw Error("kernel: an input without rows", Exit::bad_input);
+  if (lengths == KernelLengths::one) return MatrixXd::Ones(inputs, 1);
+  if (lengths == KernelLengths::rows) return MatrixXd::Identity(inputs, inputs);
+  Index entries = 0;
+  for (const Index n : shape) entries += n;
+  MatrixXd groups = MatrixXd::Zero(inputs, entries);
+  for (Index i = 0; i < inputs; ++i) {
+    Index rest = i, before = entries;
+    for (std::size_t axis = shape.size(); axis-- > 0;) {
+      before -= shape[axis];
+      groups(i, before + rest % shape[axis]) = 1;
+      rest /= shape[axis];
+    }
+  }
+  return groups;
+}
+
+/// |a_i - b_j|² from the products of the columns, never negative.
+MatrixXd distances2(const MatrixXd& a, const MatrixXd& b) {
+  const VectorXd of_a = a.colwise().squaredNorm(), of_b = b.colwise().squaredNorm();
+  MatrixXd d = product(a.transpose(), b);
+  for (Index j = 0; j < d.cols(); ++j) d.col(j) = (of_a.array() + of_b(j) - 2 * d.col(j).array()).max(0.0);
+  return d;
+}
+
+constexpr double kRoot3 = 1.7320508075688772;
+
+}  // namespace
+
+Kernel::Kernel(std::vector<KernelShape> shapes, KernelLengths lengths, std::vector<Index> input_shape)
+    : shapes_(std::move(shapes)), groups_(weight_groups(lengths, input_shape)), weight_entries_(groups_.cols()),
+      axes_(lengths == KernelLengths::axes ? input_shape : std::vector<Index>{weight_entries_}) {
+  if (shapes_.empty()) throw Error("kernel: a sum of no kernels", Exit::bad_input);
+  if (lengths == KernelLengths::one) names_ = {"log_weight"};
+  else if (lengths == KernelLengths::rows)
+    for (Index i = 0; i < inputs(); ++i) names_.push_back(fmt::format("log_weight.{}", i));
+  else
+    for (std::size_t axis = 0; axis < input_shape.size(); ++axis)
+      for (Index i = 0; i < input_shape[axis]; ++i) names_.push_back(fmt::format("log_weight.{}.{}", axis, i));
+  for (const KernelShape s : shapes_) {
+    names_.push_back(fmt::format("{}.log_variance", word_of(s)));
+    if (s == KernelShape::rational_quadratic) names_.push_back(fmt::format("{}.log_exponent", word_of(s)));
+  }
+}
+
+std::vector<Kernel::Term> Kernel::terms(const VectorXd& theta) const {
+  std::vector<Term> all;
+  Index at = weight_entries_;
+  for (const KernelShape s : shapes_) {
+    const bool exponent = s == KernelShape::rational_quadratic;
+    all.push_back({s, std::exp(theta(at)), exponent ? std::exp(theta(at + 1)) : 0.0, at});
+    at += exponent ? 2 : 1;
+  }
+  return all;
+}
+
+bool Kernel::has(KernelShape shape) const { return std::find(shapes_.begin(), shapes_.end(), shape) != shapes_.end(); }
+bool Kernel::needs_distance() const {
+  return has(KernelShape::squared_exponential) || has(KernelShape::rational_quadratic) || has(KernelShape::matern32);
+}
+
+VectorXd Kernel::weights(const VectorXd& theta) const {
+  return (groups_ * theta.head(weight_entries_)).array().exp().matrix();
+}
+
+VectorXd Kernel::start(const VectorXd& weights, double variance) const {
+  VectorXd theta = VectorXd::Zero(size());
+  theta.head(weight_entries_) =
+      groups_.completeOrthogonalDecomposition().solve(VectorXd(weights.array().log().matrix()));
+  Index at = weight_entries_;
+  for (const KernelShape s : shapes_) {
+    const double share = variance / static_cast<double>(shapes_.size());
+    theta(at++) = std::log(s == KernelShape::linear ? share / static_cast<double>(inputs()) : share);
+    if (s == KernelShape::rational_quadratic) ++at;
+  }
+  return theta;
+}
+
+VectorXd Kernel::deviations(const VectorXd& theta) const {
+  VectorXd out = VectorXd::Zero(size());
+  Index at = 0;
+  for (const Index n : axes_) {
+    out.segment(at, n) = theta.segment(at, n).array() - theta.segment(at, n).mean();
+    at += n;
+  }
+  return out;
+}
+
+MatrixXd Kernel::covariance(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b) const {
+  const VectorXd root = weights(theta).cwiseSqrt();
+  const MatrixXd u = root.asDiagonal() * a, v = root.asDiagonal() * b;
+  MatrixXd k = MatrixXd::Zero(a.cols(), b.cols());
+  const MatrixXd d = needs_distance() ? distances2(u, v) : MatrixXd();
+  for (const Term& t : terms(theta)) switch (t.shape) {
+      case KernelShape::squared_exponential:
+        k.array() += t.variance * (-0.5 * d.array()).exp();
+        break;
+      case KernelShape::rational_quadratic:
+        k.array() += t.variance * (-t.exponent * (1 + d.array() / (2 * t.exponent)).log()).exp();
+        break;
+      case KernelShape::matern32:
+        k.array() += t.variance * (1 + kRoot3 * d.array().sqrt()) * (-kRoot3 * d.array().sqrt()).exp();
+        break;
+      case KernelShape::linear:
+        k += t.variance * product(u.transpose(), v);
+        break;
+      case KernelShape::multi_kernel:
+        for (Index i = 0; i < inputs(); ++i)
+          for (Index j = 0; j < b.cols(); ++j)
+            k.col(j).array() += t.variance / static_cast<double>(inputs()) *
+                                (-0.5 * (u.row(i).transpose().array() - v(i, j)).square()).exp();
+        break;
+    }
+  return k;
+}
+
+VectorXd Kernel::variances(const VectorXd& theta, const MatrixXd& x) const {
+  VectorXd v = VectorXd::Zero(x.cols());
+  for (const Term& t : terms(theta)) {
+    if (t.shape == KernelShape::linear) v += t.variance * (x.array().square().matrix().transpose() * weights(theta));
+    else v.array() += t.variance;
+  }
+  return v;
+}
+
+VectorXd Kernel::gradient(const VectorXd& theta, const MatrixXd& x, const MatrixXd& g) const {
+  const VectorXd w = weights(theta), root = w.cwiseSqrt();
+  const MatrixXd u = root.asDiagonal() * x;
+  VectorXd out = VectorXd::Zero(size()), of_log_w = VectorXd::Zero(inputs());
+  const MatrixXd d = needs_distance() ? distances2(u, u) : MatrixXd();
+  // of r²: slope_ij = g_ij dk / dr²; of the products u_i u_j: g_ij times the variance of the linear kernels
+  MatrixXd slope = d.size() > 0 ? MatrixXd(MatrixXd::Zero(x.cols(), x.cols())) : MatrixXd();
+  double products = 0;
+  for (const Term& t : terms(theta)) switch (t.shape) {
+      case KernelShape::squared_exponential: {
+        const ArrayXXd gk = g.array() * (t.variance * (-0.5 * d.array()).exp());
+        out(t.at) = gk.sum();
+        slope.array() -= 0.5 * gk;
+        break;
+      }
+      case KernelShape::rational_quadratic: {
+        const ArrayXXd base = 1 + d.array() / (2 * t.exponent), log_base = base.log();
+        const ArrayXXd gk = g.array() * (t.variance * (-t.exponent * log_base).exp());
+        out(t.at) = gk.sum();
+        out(t.at + 1) = (gk * (0.5 * d.array() / base - t.exponent * log_base)).sum();
+        slope.array() -= 0.5 * gk / base;
+        break;
+      }
+      case KernelShape::matern32: {
+        const ArrayXXd r = kRoot3 * d.array().sqrt(), ge = g.array() * (t.variance * (-r).exp());
+        out(t.at) = (ge * (1 + r)).sum();
+        slope.array() -= 1.5 * ge;
+        break;
+      }
+      case KernelShape::linear: {
+        out(t.at) = t.variance * product(u, g).cwiseProduct(u).sum();
+        products += t.variance;
+        break;
+      }
+      case KernelShape::multi_kernel: {
+        const double share = t.variance / static_cast<double>(inputs());
+        for (Index i = 0; i < inputs(); ++i) {
+          const VectorXd v = u.row(i);
+          for (Index j = 0; j < x.cols(); ++j) {
+            const auto d2 = (v.array() - v(j)).square();
+            const Eigen::ArrayXd gk = share * g.col(j).array() * (-0.5 * d2).exp();
+            out(t.at) += gk.sum();
+            of_log_w(i) -= 0.5 * (gk * d2).sum();
+          }
+        }
+        break;
+      }
+    }
+  // of log w_i: sum_jk slope_jk (u_ij - u_ik)² + products sum_jk g_jk u_ij u_ik, by one product for all inputs
+  if (d.size() > 0 || products > 0) {
+    MatrixXd m = d.size() > 0 ? MatrixXd(-2 * slope) : MatrixXd(MatrixXd::Zero(x.cols(), x.cols()));
+    if (products > 0) m += products * g;
+    of_log_w += product(u, m).cwiseProduct(u).rowwise().sum();
+    if (d.size() > 0) of_log_w += 2 * (u.array().square().matrix() * slope.rowwise().sum());
+  }
+  out.head(weight_entries_) = groups_.transpose() * of_log_w;
+  return out;
+}
+
+KernelRow::KernelRow(const Kernel& kernel, const VectorXd& theta, const MatrixXd& points)
+    : terms_(kernel.terms(theta)), distance_(kernel.needs_distance()), linear_(kernel.has(KernelShape::linear)),
+      each_(kernel.has(KernelShape::multi_kernel)), root_weights_(kernel.weights(theta).cwiseSqrt()),
+      points_((root_weights_.asDiagonal() * points).transpose()), row_(points.cols()), distance2_(points.cols()),
+      product_(points.cols()), sum_(points.cols()) {}
+
+const VectorXd& KernelRow::at(const double* x) noexcept {
+  distance2_.setZero();
+  product_.setZero();
+  sum_.setZero();
+  double square = 0;
+  for (Index i = 0; i < points_.cols(); ++i) {
+    const double u = root_weights_(i) * x[i];
+    square += u * u;
+    if (distance_) distance2_.array() += (points_.col(i).array() - u).square();
+    if (linear_) product_.array() += u * points_.col(i).array();
+    if (each_) sum_.array() += (-0.5 * (points_.col(i).array() - u).square()).exp();
+  }
+  row_.setZero();
+  variance_ = 0;
+  for (const Kernel::Term& t : terms_) {
+    variance_ += t.shape == KernelShape::linear ? t.variance * square : t.variance;
+    switch (t.shape) {
+      case KernelShape::squared_exponential:
+        row_.array() += t.variance * (-0.5 * distance2_.array()).exp();
+        break;
+      case KernelShape::rational_quadratic:
+        row_.array() += t.variance * (-t.exponent * (1 + distance2_.array() / (2 * t.exponent)).log()).exp();
+        break;
+      case KernelShape::matern32:
+        row_.array() +=
+            t.variance * (1 + kRoot3 * distance2_.array().sqrt()) * (-kRoot3 * distance2_.array().sqrt()).exp();
+        break;
+      case KernelShape::linear:
+        row_ += t.variance * product_;
+        break;
+      case KernelShape::multi_kernel:
+        row_ += t.variance / static_cast<double>(points_.cols()) * sum_;
+        break;
+    }
+  }
+  return row_;
+}
+
+}  // namespace percept
