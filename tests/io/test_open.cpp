@@ -53,6 +53,31 @@ TEST(Open, TransposeAndNames) {
   EXPECT_EQ(open_stream(npy, Value::object({{"transpose", true}})).matrix(), m.transpose());
 }
 
+TEST(Open, AnOutlineHasTheFormatAndNoSamples) {
+  fs::path mat;
+  const auto csv = file_with("name.csv", "a,b,c\n1,2,3\n4,5,6\n"), npy = csv.parent_path() / "x.npy";
+  const Eigen::MatrixXf m = Eigen::MatrixXf::Random(6, 5);
+  write_npy(npy, ConstFrames(m.data(), Scalar::f32, 6, 5, 6), {3, 2});
+  auto same = [](const fs::path& file, Value options) {
+    options["rate_hz"] = 20;
+    const Stream whole = open_stream(file, options), head = outline_stream(file, options);
+    EXPECT_EQ(head.format, whole.format) << file;
+    EXPECT_EQ(head.name, whole.name);
+    EXPECT_EQ(head.samples, nullptr);
+  };
+  same(csv, Value::object({{"header", true}}));
+  same(csv, Value::object({{"header", true}, {"transpose", true}}));
+  same(npy, Value::table());
+  const auto broken = file_with("broken.csv", "1,2\n3,4\nfive,6\n");
+  const Value options = Value::object({{"header", false}});
+  EXPECT_EQ(outline_stream(broken, options).format.describe(), "{2} x f64, items");
+  EXPECT_THAT(message_of([&] { open_stream(broken, options); }), HasSubstr("line 3"));
+  EXPECT_THAT(message_of([&] { outline_stream(csv, Value::object({{"header", false}})); }), HasSubstr("line 1"));
+  PERCEPT_NEED_DATA(mat, "bci/contdata95/contdata95.mat");
+  same(mat, Value::object({{"variable", "Y"}}));
+  same(mat, Value::object({{"variable", "Y"}, {"transpose", true}}));
+}
+
 TEST(Open, AStoreStatesItsOwnFormat) {
   const auto file = testing::temporary_folder() / "r.percept";
   Recording r;
