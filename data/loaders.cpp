@@ -277,7 +277,7 @@ void load_wmaze(const Files& files, const WmazeOptions& options, Recording& r) {
     if (from < end_s) r.events.push_back(event(from, std::min(to, end_s) - from, "run"));
   r.tables.push_back(std::move(table));
   r.streams.push_back(binned("activity", std::move(counts), rate_hz, names, "unit"));
-  r.streams.push_back(binned("position", std::move(position), rate_hz, {"x", "y"}, "position", "pixel"));
+  r.streams.push_back(binned("position", std::move(position), rate_hz, {"x", "y"}, "position", "px"));
 }
 
 // --- the table of loaders -------------------------------------------------------------------------------------------

@@ -96,14 +96,13 @@ Index decorrelation_frames(const Eigen::MatrixXd& series) {
   return longest;
 }
 
-Bootstrap bootstrap_sums(const Eigen::MatrixXd& per_frame, const std::vector<Index>& starts, Index values,
-                         const std::function<void(std::span<const double>, std::span<double>)>& finish,
-                         const BootstrapOptions& options) {
+Bootstrap bootstrap_blocks(Index frames, const std::vector<Index>& starts, Index values,
+                           const std::function<void(std::span<const FrameBlock>, std::span<double>)>& statistic,
+                           const BootstrapOptions& options) {
   if (options.block_frames < 1)
     throw ConfigError("bootstrap.block_frames", fmt::format("{}", options.block_frames), "at least 1");
   if (options.resamples < 20)
     throw ConfigError("bootstrap", fmt::format("{}", options.resamples), "at least 20 resamples");
-  const Index frames = per_frame.cols(), rows = per_frame.rows();
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   Bootstrap result;
   result.block_frames = std::min(options.block_frames, std::max<Index>(frames, 1));
@@ -115,31 +114,25 @@ Bootstrap bootstrap_sums(const Eigen::MatrixXd& per_frame, const std::vector<Ind
   if (frames == 0) return result;
 
   // every place where a block may start; a segment shorter than a block is one block
-  std::vector<std::pair<Index, Index>> blocks;
+  std::vector<FrameBlock> blocks;
   for (std::size_t s = 0; s < starts.size(); ++s) {
     const Index first = starts[s], end = s + 1 < starts.size() ? starts[s + 1] : frames;
     const Index length = std::min(result.block_frames, end - first);
     for (Index at = first; length > 0 && at + length <= end; ++at) blocks.emplace_back(at, length);
   }
-  Eigen::MatrixXd until(rows, frames + 1);  // sums before each frame: a block is one difference
-  until.col(0).setZero();
-  for (Index k = 0; k < frames; ++k) until.col(k + 1) = until.col(k) + per_frame.col(k);
-
   const KeyedRandom random(options.seed, options.purpose);
   std::vector<std::vector<double>> found(static_cast<std::size_t>(values));
   std::vector<double> headlines, value(static_cast<std::size_t>(values));
-  Eigen::VectorXd sums(rows);
+  std::vector<FrameBlock> drawn;
   for (Index b = 0; b < options.resamples; ++b) {
-    sums.setZero();
+    drawn.clear();
     std::uint64_t draw = 0;
-    for (Index taken = 0; taken < frames;) {
+    for (Index taken = 0; taken < frames; taken += drawn.back().second) {
       const auto [at, length] =
           blocks[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(blocks.size()), b, draw++))];
-      const Index n = std::min(length, frames - taken);
-      sums += until.col(at + n) - until.col(at);
-      taken += n;
+      drawn.emplace_back(at, std::min(length, frames - taken));
     }
-    finish({sums.data(), static_cast<std::size_t>(rows)}, value);
+    statistic(drawn, value);
     if (!std::all_of(value.begin(), value.end(), [](double v) { return std::isfinite(v); })) {
       ++result.undefined;
       continue;
@@ -161,6 +154,24 @@ Bootstrap bootstrap_sums(const Eigen::MatrixXd& per_frame, const std::vector<Ind
   return result;
 }
 
+Bootstrap bootstrap_sums(const Eigen::MatrixXd& per_frame, const std::vector<Index>& starts, Index values,
+                         const std::function<void(std::span<const double>, std::span<double>)>& finish,
+                         const BootstrapOptions& options) {
+  const Index frames = per_frame.cols(), rows = per_frame.rows();
+  Eigen::MatrixXd until(rows, frames + 1);  // sums before each frame: a block is one difference
+  until.col(0).setZero();
+  for (Index k = 0; k < frames; ++k) until.col(k + 1) = until.col(k) + per_frame.col(k);
+  Eigen::VectorXd sums(rows);
+  return bootstrap_blocks(
+      frames, starts, values,
+      [&](std::span<const FrameBlock> blocks, std::span<double> out) {
+        sums.setZero();
+        for (auto& [at, n] : blocks) sums += until.col(at + n) - until.col(at);
+        finish({sums.data(), static_cast<std::size_t>(rows)}, out);
+      },
+      options);
+}
+
 Bootstrap bootstrap(const Score& score, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
                     const std::vector<Index>& starts, const BootstrapOptions& options) {
   BootstrapOptions chosen = options;
@@ -170,12 +181,26 @@ Bootstrap bootstrap(const Score& score, const Eigen::MatrixXd& truth, const Eige
     error.bottomRows(1) = error.topRows(truth.rows()).colwise().squaredNorm();
     chosen.block_frames = automatic_block(error);
   }
-  Bootstrap result = bootstrap_sums(
-      frame_sums(truth, decoded), starts, static_cast<Index>(score.values.size()),
-      [&](std::span<const double> sums, std::span<double> values) {
-        finish_metric(score.info, truth.rows(), sums, values);
-      },
-      chosen);
+  Bootstrap result;
+  if (score.info.median) {
+    const auto error = frame_errors(truth, decoded);
+    std::vector<double> taken;
+    result = bootstrap_blocks(
+        truth.cols(), starts, 1,
+        [&](std::span<const FrameBlock> blocks, std::span<double> values) {
+          taken.clear();
+          for (auto& [at, n] : blocks) taken.insert(taken.end(), error.begin() + at, error.begin() + at + n);
+          values[0] = median_of(taken);
+        },
+        chosen);
+  } else {
+    result = bootstrap_sums(
+        frame_sums(truth, decoded), starts, static_cast<Index>(score.values.size()),
+        [&](std::span<const double> sums, std::span<double> values) {
+          finish_metric(score.info, truth.rows(), sums, values);
+        },
+        chosen);
+  }
   result.method +=
       options.block_frames == 0 ? "; the length is from the autocorrelation of the error" : "; the length was given";
   return result;

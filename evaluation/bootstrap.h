@@ -8,6 +8,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/value.h"
@@ -35,9 +36,18 @@ struct Bootstrap {
   std::string method;   ///< a sentence for the reader
 };
 
+/// Frames [first, first + count) of one resample; they may overlap.
+using FrameBlock = std::pair<Index, Index>;
+
+/// Percentile intervals of values that are a function of resampled frames. starts: first frame of each uninterrupted
+/// segment; no block crosses one. block_frames must be >= 1 (see automatic_block). `statistic` gets the blocks of one
+/// resample, as many frames in all as there are, and writes `values` numbers.
+Bootstrap bootstrap_blocks(Index frames, const std::vector<Index>& starts, Index values,
+                           const std::function<void(std::span<const FrameBlock>, std::span<double> values)>& statistic,
+                           const BootstrapOptions& options);
+
 /// Percentile intervals of values that are a function of sums over frames.
-/// per_frame: statistics x frames. starts: first frame of each uninterrupted segment; no block crosses one.
-/// block_frames must be >= 1 (see automatic_block). `finish` gets the sums of one resample and writes `values` numbers.
+/// per_frame: statistics x frames. `finish` gets the sums of one resample and writes `values` numbers.
 Bootstrap bootstrap_sums(const Eigen::MatrixXd& per_frame, const std::vector<Index>& starts, Index values,
                          const std::function<void(std::span<const double> sums, std::span<double> values)>& finish,
                          const BootstrapOptions& options);

@@ -339,7 +339,7 @@ Experiment::TargetSource Experiment::find_target(const TargetSpec& target) const
     return found;
   }
   found.stream = recording_.find(name);
-  if (!found.stream) recording_.stream(target.from, where);
+  if (!found.stream) found.stream = &recording_.stream(target.from, where);  // throws, listing the streams
   found.offset = found.stream->format.part_offset(part);
   if (found.offset < 0) throw ConfigError(where, "\"" + target.from + "\"", fmt::format("a part of stream '{}'", name));
   found.format = found.stream->format;
@@ -347,7 +347,7 @@ Experiment::TargetSource Experiment::find_target(const TargetSpec& target) const
   return found;
 }
 
-Index Experiment::outputs_of(const TargetSpec& target) const { return find_target(target).format.size(); }
+StreamFormat Experiment::target_format(const TargetSpec& target) const { return find_target(target).format; }
 
 Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
                                       std::span<const std::int64_t> keys, const RowRange* inside) const {

@@ -92,8 +92,8 @@ class Experiment {
   /// The target on the clock of `like` (nearest frame to t + lag_s, or the same key): outputs x frames, NaN where
   /// there is none.
   Eigen::MatrixXd truth(const TargetSpec& target, const FrameAxis& like, StreamFormat* format = nullptr) const;
-  /// How many outputs a target has. Throws ConfigError when there is no such stream or column.
-  Index outputs_of(const TargetSpec& target) const;
+  /// Of the frames that hold a target. Throws ConfigError when there is no such stream or column.
+  StreamFormat target_format(const TargetSpec& target) const;
   /// Lead ranges as ranges of another clock.
   std::vector<RowRange> ranges_on(const FrameAxis& axis, const std::vector<RowRange>& lead_ranges) const;
   /// The target of a node: its own, or that of the nearest learned node above it.

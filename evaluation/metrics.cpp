@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numbers>
 
 #include "core/error.h"
@@ -54,6 +55,8 @@ const std::vector<MetricInfo>& metrics() {
        0},
       {"r", "1", "Pearson correlation of truth and decoded.", false, true, 0},
       {"mean_r", "1", "Pearson correlation of truth and decoded, averaged over the outputs.", false, false, 0},
+      {"median_error", "target", "Median over the frames of the distance between truth and decoded.", true, false, 0,
+       true},
   };
   return table;
 }
@@ -64,6 +67,19 @@ const MetricInfo& metric_info(const std::string& name, const std::string& where)
     if (m.name == name) return m;
     names.push_back(m.name);
   }
+  static const auto with_unit = [] {  // references to them are given away
+    std::map<std::string, MetricInfo> all;
+    for (auto& m : metrics())
+      for (const char* unit : {"px", "m", "cm", "mm", "m/s", "cm/s"})
+        if (m.median) {
+          MetricInfo named = m;
+          named.name += fmt::format("_{}", unit);
+          named.unit = unit;
+          all[named.name] = named;
+        }
+    return all;
+  }();
+  if (const auto found = with_unit.find(name); found != with_unit.end()) return found->second;
   throw ConfigError(where, name, fmt::format("one of {}{}", fmt::join(names, ", "), did_you_mean(name, names)));
 }
 
@@ -71,6 +87,11 @@ void require_outputs(const MetricInfo& info, Index outputs, const std::string& w
   if (outputs < 1) throw ConfigError(where, info.name, "at least one output, found 0");
   if (info.outputs > 0 && outputs != info.outputs)
     throw ConfigError(where, info.name, fmt::format("a target of {} outputs (x, y), found {}", info.outputs, outputs));
+}
+
+void require_unit(const MetricInfo& info, const std::string& target_unit, const std::string& where) {
+  if (info.median && info.unit != "target" && info.unit != target_unit)
+    throw ConfigError(where, info.name, fmt::format("a target in {}, found one in {}", info.unit, target_unit));
 }
 
 double Score::headline() const {
@@ -158,6 +179,20 @@ void finish_metric(const MetricInfo& info, Index outputs, std::span<const double
   }
 }
 
+std::vector<double> frame_errors(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded) {
+  std::vector<double> error(static_cast<std::size_t>(truth.cols()));
+  for (Index k = 0; k < truth.cols(); ++k) error[static_cast<std::size_t>(k)] = (truth.col(k) - decoded.col(k)).norm();
+  return error;
+}
+
+double median_of(std::vector<double>& values) {
+  std::erase_if(values, [](double v) { return std::isnan(v); });
+  if (values.empty()) return kUndefined;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return values.size() % 2 ? *middle : 0.5 * (*middle + *std::max_element(values.begin(), middle));
+}
+
 Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded) {
   Score s;
   s.info = metric_info(metric);
@@ -169,7 +204,12 @@ Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen
   s.missing = truth.cols() - s.frames;
   s.values.resize(s.info.per_output ? static_cast<std::size_t>(outputs) : 1);
   s.reasons.resize(s.values.size());
-  finish_metric(s.info, outputs, {sums.data(), static_cast<std::size_t>(sums.size())}, s.values);
+  if (s.info.median) {
+    auto errors = frame_errors(truth, decoded);
+    s.values[0] = median_of(errors);
+  } else {
+    finish_metric(s.info, outputs, {sums.data(), static_cast<std::size_t>(sums.size())}, s.values);
+  }
 
   auto constant = [&](Index i) -> std::string {
     const double* row = &sums[kFirst + kPerOutput * i];

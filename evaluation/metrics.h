@@ -20,14 +20,18 @@ struct MetricInfo {
   bool lower_is_better = true;
   bool per_output = false;  ///< one number an output, else one for all
   Index outputs = 0;        ///< how many outputs it needs; 0: any
+  bool median = false;      ///< of frame_errors(), not a function of frame_sums()
 };
 
-/// rmse, nrmse, maae, r2, r, mean_r.
+/// rmse, nrmse, maae, r2, r, mean_r, median_error.
 const std::vector<MetricInfo>& metrics();
+/// A metric in the target's unit may say it, as in "median_error_px": the unit is then part of its name, and required.
 /// Throws ConfigError "where = NAME: expected one of rmse, ... (did you mean ...)".
 const MetricInfo& metric_info(const std::string& name, const std::string& where = "metrics");
 /// Throws ConfigError "where = NAME: expected a target of 2 outputs (x, y), found 4".
 void require_outputs(const MetricInfo& info, Index outputs, const std::string& where = "metrics");
+/// Throws ConfigError unless the target has the unit that the metric's name says.
+void require_unit(const MetricInfo& info, const std::string& target_unit, const std::string& where = "metrics");
 
 /// One metric on one set of frames.
 struct Score {
@@ -50,6 +54,11 @@ Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen
 Eigen::MatrixXd frame_sums(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded);
 /// The metric of summed frame_sums. `outputs` as in the matrices. Writes one value (NaN: undefined) an output or one.
 void finish_metric(const MetricInfo& info, Index outputs, std::span<const double> sums, std::span<double> values);
+
+/// Distance between truth and decoded in each frame, over all outputs; NaN where the frame is left out.
+std::vector<double> frame_errors(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded);
+/// Of the values that are not NaN, reordering them; NaN when there are none.
+double median_of(std::vector<double>& values);
 
 /// The columns of `ranges` (closed) side by side: for scoring and for several test segments.
 Eigen::MatrixXd gather(const Eigen::MatrixXd& m, const std::vector<std::pair<std::int64_t, std::int64_t>>& ranges);

@@ -371,8 +371,11 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   const auto cache = open_cache(request);
   auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, request.options, cache);
   for (auto& s : p.scores) {
-    const Index outputs = experiment->outputs_of(scored_target(s, *experiment, scored_node(s, p)));
-    for (auto& m : s.metrics) require_outputs(metric_info(m), outputs, s.where + ".metrics");
+    const StreamFormat target = experiment->target_format(scored_target(s, *experiment, scored_node(s, p)));
+    for (auto& m : s.metrics) {
+      require_outputs(metric_info(m), target.size(), s.where + ".metrics");
+      require_unit(metric_info(m), target.parts[0].unit, s.where + ".metrics");
+    }
   }
   // every split is stated and checked before anything is fitted
   std::vector<std::vector<Fold>> all_folds;

@@ -11,6 +11,7 @@
 #include "evaluation/bootstrap.h"
 #include "evaluation/metrics.h"
 #include "tests/support/data.h"
+#include "tests/support/errors.h"
 
 namespace percept::evaluation {
 namespace {
@@ -74,6 +75,24 @@ TEST(Metrics, LeaveOutAndCountMissingFrames) {
   EXPECT_EQ(s.frames, 3);
   EXPECT_EQ(s.missing, 2);
   EXPECT_DOUBLE_EQ(s.values[0], std::sqrt(5.0 / 3.0));
+}
+
+TEST(Metrics, MedianErrorLeavesMissingFramesOutAndKnowsItsUnit) {
+  Eigen::MatrixXd truth = Eigen::MatrixXd::Zero(2, 4), decoded(2, 4);
+  decoded << 3, 0, kNaN, 6,  //
+      4, 1, 0, 8;
+  const Score s = score("median_error", truth, decoded);
+  EXPECT_EQ(s.values, std::vector<double>{5});
+  EXPECT_EQ(s.missing, 1);
+  EXPECT_EQ(score("median_error_px", truth, decoded.leftCols(2)).values, std::vector<double>{3});
+  const MetricInfo& in_pixels = metric_info("median_error_px");
+  EXPECT_EQ(in_pixels.unit, "px");
+  require_unit(in_pixels, "px");
+  require_unit(metric_info("median_error"), "m");
+  EXPECT_EQ(testing::message_of([&] { require_unit(in_pixels, "m", "a.toml: score.metrics"); }),
+            "a.toml: score.metrics = median_error_px: expected a target in px, found one in m");
+  EXPECT_THROW(metric_info("median_error_parsec"), ConfigError);
+  EXPECT_THROW(metric_info("rmse_px"), ConfigError);
 }
 
 TEST(Metrics, AngleIsWrapped) {

@@ -137,7 +137,7 @@ Files project_files() {
   for (auto it = fs::recursive_directory_iterator(root); it != fs::recursive_directory_iterator(); ++it) {
     if (it->is_directory() && left_out.contains(it->path().filename().string())) it.disable_recursion_pending();
     const std::string path = fs::relative(it->path(), root).generic_string();
-    if (!it->is_regular_file() || !is_text(path)) continue;
+    if (!it->is_regular_file() || !is_text(path) || path == ".git") continue;  // a file in a second work tree
     std::ifstream in(it->path(), std::ios::binary);
     std::stringstream text;
     text << in.rdbuf();
