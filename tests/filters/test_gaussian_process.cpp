@@ -216,5 +216,32 @@ TEST(GaussianProcessReference, SameHyperparametersSameMap) {
   EXPECT_LT((q.reshaped() - wanted.bottomRows(4).col(0)).cwiseAbs().maxCoeff(), 1e-12);
 }
 
+/// Brandman et al. 2018: a constant offset on one channel, seen by the robust filter behind a multi-kernel map.
+TEST(GaussianProcessReference, MultiKernelWithTheRobustFilterBearsAnOffset) {
+  std::filesystem::path x_file, z_file;
+  PERCEPT_NEED_DATA(x_file, "bci/flint_run1/x.csv");
+  PERCEPT_NEED_DATA(z_file, "bci/flint_run1/z.csv");
+  const MatrixXd x = read_reference(x_file).transpose(), z = read_reference(z_file).transpose();
+  const StreamFormat channels = time_format(10, 10), velocity = named_format({"vx", "vy"}, 10);
+  const TrainingMatrix training{x.leftCols(5000), z.leftCols(5000), {}, {}, {}};
+  const Value map_params = kernels({"multi_kernel"}, {{"hyper_frames", 500}}),
+              filter_params = Value::object({{"center", false}, {"robust", true}});
+  const StageInfo filter_row = stage_row(filters_stages(), "dkf");
+  const Model map = fit_stage(gp_row(), map_params, channels, velocity, training),
+              filter = fit_stage(filter_row, filter_params, channels, velocity, training);
+  const auto error = [&](double offset) {
+    MatrixXd moved = x.middleCols(5000, 1000);
+    moved.row(4).array() += offset;
+    const Collected f = run_stage(*gp_row().make(map_params, &map, "map"), {channels, moved});
+    const MatrixXd out = run_stage(*filter_row.make(filter_params, &filter, "dkf"), {f.format, f.matrix()}).matrix();
+    const double e = maae(z.middleCols(5000, 1000), out.topRows(2));
+    RecordProperty(std::to_string(offset), std::to_string(e));
+    return e;
+  };
+  EXPECT_LT(error(0), 0.888) << "the Kalman filter without an offset";
+  EXPECT_LT(error(1), 1.105) << "the Kalman filter with one";
+  EXPECT_LT(error(5), 1.308) << "the published multi-kernel form";
+}
+
 }  // namespace
 }  // namespace percept
