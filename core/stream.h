@@ -39,7 +39,7 @@ struct Part {
   std::string name = "x";
   std::vector<Index> shape;  ///< last index fastest: {64} EEG, {samples, channels} epoch, {3, 256, 256} image
   std::string unit = "1";
-  std::vector<Channel> rows;        ///< names of the first axis' rows for vectors; may be empty
+  std::vector<Channel> rows;        ///< one for each value, or for each index of the first axis; may be empty
   std::vector<std::string> levels;  ///< names of the categories when the values are categories
   Index size() const;
   bool operator==(const Part&) const = default;

@@ -373,9 +373,10 @@ void check_format(Findings& found, const StreamFormat& in, const StreamFormat& o
     if (p.name.empty() || !names.insert(p.name).second)
       found.add(where, fmt::format("part name '{}' is empty or taken", p.name));
     if (p.size() < 1) found.add(where, fmt::format("part '{}' is empty", p.name));
-    if (!p.rows.empty() && (p.shape.empty() || static_cast<Index>(p.rows.size()) != p.shape.front()))
-      found.add(where, fmt::format("part '{}' has {} row names for a first axis of {}", p.name, p.rows.size(),
-                                   p.shape.empty() ? 0 : p.shape.front()));
+    const auto named = static_cast<Index>(p.rows.size());
+    if (named != 0 && named != p.size() && (p.shape.empty() || named != p.shape.front()))
+      found.add(where, fmt::format("part '{}' has {} row names for {} values and a first axis of {}", p.name, named,
+                                   p.size(), p.shape.empty() ? 0 : p.shape.front()));
   }
 }
 
