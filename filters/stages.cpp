@@ -3,12 +3,17 @@
 namespace percept {
 
 StageInfo info_dkf();
+StageInfo info_ekf();
+StageInfo info_enkf();
 StageInfo info_gaussian_process();
 StageInfo info_kalman();
 StageInfo info_nadaraya_watson();
+StageInfo info_poisson_bayes();
+StageInfo info_ukf();
 
 std::vector<StageInfo> filters_stages() {
-  return {info_dkf(), info_gaussian_process(), info_kalman(), info_nadaraya_watson()};
+  return {info_dkf(),           info_ekf(), info_enkf(), info_gaussian_process(), info_kalman(), info_nadaraya_watson(),
+          info_poisson_bayes(), info_ukf()};
 }
 
 }  // namespace percept
