@@ -2,6 +2,7 @@
 
 namespace percept {
 
+StageInfo info_adaptive_kalman();
 StageInfo info_dkf();
 StageInfo info_ekf();
 StageInfo info_enkf();
@@ -14,7 +15,8 @@ StageInfo info_rts();
 StageInfo info_ukf();
 
 std::vector<StageInfo> filters_stages() {
-  return {info_dkf(),
+  return {info_adaptive_kalman(),
+          info_dkf(),
           info_ekf(),
           info_enkf(),
           info_fixed_lag_smoother(),
