@@ -84,7 +84,7 @@ TEST(Metrics, MedianErrorLeavesMissingFramesOutAndKnowsItsUnit) {
   const Score s = score("median_error", truth, decoded);
   EXPECT_EQ(s.values, std::vector<double>{5});
   EXPECT_EQ(s.missing, 1);
-  EXPECT_EQ(score("median_error_px", truth, decoded.leftCols(2)).values, std::vector<double>{3});
+  EXPECT_EQ(score("median_error_px", truth.leftCols(2), decoded.leftCols(2)).values, std::vector<double>{3});
   const MetricInfo& in_pixels = metric_info("median_error_px");
   EXPECT_EQ(in_pixels.unit, "px");
   require_unit(in_pixels, "px");
@@ -134,7 +134,7 @@ TEST(Metrics, RefuseWhatCannotBeScored) {
     score("nmse", two, two);
     FAIL();
   } catch (const ConfigError& e) {
-    EXPECT_STREQ(e.what(), "metrics = nmse: expected one of rmse, nrmse, maae, r2, r, mean_r (did you mean 'rmse'?)");
+    EXPECT_STREQ(e.what(), "metrics = nmse: expected one of rmse, nrmse, maae, r2, r, mean_r, median_error (did you mean 'rmse'?)");
   }
   try {
     score("maae", three, three);
