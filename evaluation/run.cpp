@@ -111,12 +111,12 @@ Value loss_plots(const FoldRun& f, const std::string& split) {
     std::vector<double> epochs(longest);
     std::iota(epochs.begin(), epochs.end(), 1.0);
     const std::size_t networks = curves->size();
-    plots.push_back(
-        Value::object({{"name", fmt::format("{} ({}, {}{})", m.node, split, f.fold.name,
-                                            networks > 1 ? fmt::format(", mean of {} networks", networks) : "")},
-                       {"x", epochs},
-                       {"x_label", "epoch"},
-                       {"series", series}}));
+    plots.push_back(Value::object(
+        {{"name", fmt::format("{} ({}{})", m.node, f.fold.name == split ? split : split + ", " + f.fold.name,
+                              networks > 1 ? fmt::format(", mean of {} networks", networks) : "")},
+         {"x", epochs},
+         {"x_label", "epoch"},
+         {"series", series}}));
   }
   return plots;
 }

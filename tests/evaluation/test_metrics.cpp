@@ -134,7 +134,9 @@ TEST(Metrics, RefuseWhatCannotBeScored) {
     score("nmse", two, two);
     FAIL();
   } catch (const ConfigError& e) {
-    EXPECT_STREQ(e.what(), "metrics = nmse: expected one of rmse, nrmse, maae, r2, r, mean_r, median_error (did you mean 'rmse'?)");
+    EXPECT_STREQ(
+        e.what(),
+        "metrics = nmse: expected one of rmse, nrmse, maae, r2, r, mean_r, median_error (did you mean 'rmse'?)");
   }
   try {
     score("maae", three, three);

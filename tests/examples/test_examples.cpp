@@ -47,6 +47,7 @@ const std::map<std::string, std::vector<Known>> kKnown{
     {"flint_gp_lags", {{"nrmse", .4381, 3e-3}, {"maae", .6525, 1e-2}}},
     {"contdata95_kalman",
      {{"r2.0", .644786, 2e-5}, {"r2.1", .642723, 2e-5}, {"r2.2", .446265, 2e-5}, {"r2.3", .491655, 2e-5}}},
+    {"wmaze_position", {{"movement.median_error_px", 34.04, .5}, {"single_bins.median_error_px", 44.43, .5}}},
     // no published number: what the truth allows is bounded from below by the score of a decoder that works
     {"simulated_reach", {{"dkf.mean_r", .85, .05}}},
 };
@@ -65,9 +66,16 @@ const std::map<std::string, Short> kLong{
       "mean_r",
       .78,
       .95}},
+    {"flint_best",
+     {{"lstm.networks=1", "lstm.epochs=8", "wide_lstm.networks=1", "wide_lstm.units=32", "wide_lstm.epochs=8",
+       "gp.hyper_frames=300", "gp.iterations=5", "mlp.networks=1", "mlp.epochs=8", "official.train_rows=[0, 1499]",
+       "official.test_rows=[1600, 2099]", "official.inner_folds=2"},
+      "nrmse",
+      .40,
+      .62}},
 };
 /// Examples that are trained by LibTorch.
-const std::set<std::string> kNeedTorch{"contdata95_best", "flint_dkf_nn"};
+const std::set<std::string> kNeedTorch{"contdata95_best", "flint_best", "flint_dkf_nn"};
 
 class Example : public ::testing::TestWithParam<std::string> {};
 
