@@ -61,9 +61,7 @@ class AdaptiveStage final : public Typed<AdaptiveStage> {
     if (target_at_ >= 0)
       for (auto& row : order_)
         if (row >= target_at_) row += d;
-    repaired_ = &context.counter("covariance_repaired");
-    missing_ = &context.counter("missing");
-    partial_ = &context.counter("partly_missing");
+    counters_ = StepCounters(context);
     filter_.reset();
     StreamFormat out = in;
     out.parts = posterior_parts(model_, d, true);
@@ -77,10 +75,7 @@ class AdaptiveStage final : public Typed<AdaptiveStage> {
       for (Index i = 0; i < frame_.size(); ++i) frame_(i) = static_cast<double>(x[order_[static_cast<std::size_t>(i)]]);
       if (target_at_ >= 0)
         for (Index i = 0; i < target_.size(); ++i) target_(i) = static_cast<double>(x[target_at_ + i]) - z_mean_(i);
-      const StepReport report = filter_.step(frame_.data(), target_at_ >= 0 ? target_.data() : nullptr);
-      if (report.repaired) repaired_->add();
-      if (report.missing) missing_->add();
-      if (report.partial) partial_->add();
+      counters_.add(filter_.step(frame_.data(), target_at_ >= 0 ? target_.data() : nullptr));
       write_posterior(filter_.mean(), z_mean_, filter_.covariance(), out.frame(t));
     }
     return in.frames;
@@ -97,7 +92,7 @@ class AdaptiveStage final : public Typed<AdaptiveStage> {
   VectorXd z_mean_, frame_, target_;
   Index target_at_ = -1;
   std::vector<Index> order_;
-  Counter *repaired_ = nullptr, *missing_ = nullptr, *partial_ = nullptr;
+  StepCounters counters_;
 };
 
 class AdaptiveFitter final : public Fitter {

@@ -51,39 +51,20 @@ class DkfStage final : public Typed<DkfStage> {
   StreamFormat prepare(const StreamFormat& in, Context& context) override {
     require_time(in, context, "dkf");
     require_rate(model_, in, context);
-    const Index d = filter_.states();
-    const Part *mean = in.find_part("mean"), *covariance = in.find_part("covariance");
-    require(mean && covariance && mean->size() == d && covariance->size() == d * d, context, "from", in.describe(),
-            fmt::format("an edge with the parts \"mean\" {{{}}} and \"covariance\" {{{}, {}}}, such as ridge gives", d,
-                        d, d));
-    mean_at_ = in.part_offset("mean");
-    covariance_at_ = in.part_offset("covariance");
-    StreamFormat f = in;
-    f.parts = {*mean};
-    order_ = row_order(names_of(model_.meta, "output_rows"), named_rows(f), context);
-    repaired_ = &context.counter("covariance_repaired");
-    fallback_ = &context.counter("fallback");
-    missing_ = &context.counter("missing");
+    edge_ = PosteriorEdge(in, model_, filter_.states(), "ridge", context);
+    counters_ = StepCounters(context);
     filter_.reset();
     StreamFormat out = in;
-    out.parts = posterior_parts(model_, d, true);
+    out.parts = posterior_parts(model_, filter_.states(), true);
     return out;
   }
 
   template <class T>
   Index run(const Block&, FrameSpan<const T> in, Output&, FrameSpan<T> out) noexcept {
-    const Index d = filter_.states();
     for (Index t = 0; t < in.frames; ++t) {
-      const T *f = in.frame(t) + mean_at_, *q = in.frame(t) + covariance_at_;
-      for (Index i = 0; i < d; ++i) {
-        const Index row = order_[static_cast<std::size_t>(i)];
-        f_(i) = static_cast<double>(f[row]) - z_mean_(i);
-        for (Index j = 0; j < d; ++j) q_(i, j) = static_cast<double>(q[row * d + order_[static_cast<std::size_t>(j)]]);
-      }
-      const StepReport report = filter_.step(f_.data(), q_.data());
-      if (report.repaired) repaired_->add();
-      if (report.fallback) fallback_->add();
-      if (report.missing) missing_->add();
+      edge_.read(in.frame(t), f_.data(), q_.data());
+      f_ -= z_mean_;
+      counters_.add(filter_.step(f_.data(), q_.data()));
       write_posterior(filter_.mean(), z_mean_, filter_.covariance(), out.frame(t));
     }
     return in.frames;
@@ -98,9 +79,8 @@ class DkfStage final : public Typed<DkfStage> {
   Dkf filter_;
   VectorXd z_mean_, f_;
   MatrixXd q_;
-  Index mean_at_ = 0, covariance_at_ = 0;
-  std::vector<Index> order_;
-  Counter *repaired_ = nullptr, *fallback_ = nullptr, *missing_ = nullptr;
+  PosteriorEdge edge_;
+  StepCounters counters_;
 };
 
 class DkfFitter final : public Fitter {

@@ -82,9 +82,7 @@ class NonlinearStage final : public Typed<NonlinearStage<P>> {
     require_time(in, context, P::kName);
     require_rate(model_, in, context);
     order_ = row_order(names_of(model_.meta, "input_rows"), named_rows(in), context);
-    repaired_ = &context.counter("covariance_repaired");
-    missing_ = &context.counter("missing");
-    partial_ = &context.counter("partly_missing");
+    counters_ = StepCounters(context);
     NonlinearOptions options = params_.options();
     options.seed = context.seed;
     options.node = context.node;
@@ -100,10 +98,7 @@ class NonlinearStage final : public Typed<NonlinearStage<P>> {
       const T* x = in.frame(t);
       for (Index i = 0; i < frame_.size(); ++i)
         frame_(i) = static_cast<double>(x[order_[static_cast<std::size_t>(i)]]) - x_mean_(i);
-      const StepReport report = filter_.step(frame_.data());
-      if (report.repaired) repaired_->add();
-      if (report.missing) missing_->add();
-      if (report.partial) partial_->add();
+      counters_.add(filter_.step(frame_.data()));
       write_posterior(filter_.mean(), z_mean_, filter_.covariance(), out.frame(t));
     }
     return in.frames;
@@ -125,7 +120,7 @@ class NonlinearStage final : public Typed<NonlinearStage<P>> {
   NonlinearKalman filter_;
   VectorXd x_mean_, z_mean_, frame_;
   std::vector<Index> order_;
-  Counter *repaired_ = nullptr, *missing_ = nullptr, *partial_ = nullptr;
+  StepCounters counters_;
 };
 
 template <class P>

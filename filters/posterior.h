@@ -7,9 +7,52 @@
 #include <vector>
 
 #include "core/registry.h"
+#include "filters/kalman.h"
+#include "numerics/apply.h"
 #include "numerics/random.h"
 
 namespace percept {
+
+/// What happened in the steps of a filter, counted under its node's name.
+class StepCounters {
+ public:
+  explicit StepCounters(Context& context)
+      : missing_(&context.counter("missing")), partial_(&context.counter("partly_missing")),
+        fallback_(&context.counter("fallback")), repaired_(&context.counter("covariance_repaired")) {}
+  StepCounters() = default;
+  void add(const StepReport& report) noexcept {
+    if (report.missing) missing_->add();
+    if (report.partial) partial_->add();
+    if (report.fallback) fallback_->add();
+    if (report.repaired) repaired_->add();
+  }
+
+ private:
+  Counter *missing_ = nullptr, *partial_ = nullptr, *fallback_ = nullptr, *repaired_ = nullptr;
+};
+
+/// Reads the parts "mean" and "covariance" of an edge in the order of a model's outputs.
+class PosteriorEdge {
+ public:
+  PosteriorEdge() = default;
+  /// Throws ConfigError naming `such_as`, a stage that gives such an edge, when parts or outputs are not the model's.
+  PosteriorEdge(const StreamFormat& in, const Model& model, Index states, const char* such_as, const Context& context);
+  /// f: states values; q: states x states.
+  template <class T>
+  void read(const T* frame, double* f, double* q) const noexcept {
+    const auto d = static_cast<Index>(order_.size());
+    for (Index i = 0; i < d; ++i) {
+      const Index row = order_[static_cast<std::size_t>(i)];
+      f[i] = static_cast<double>(frame[mean_at_ + row]);
+      for (Index j = 0; j < d; ++j)
+        q[i + j * d] = static_cast<double>(frame[covariance_at_ + row * d + order_[static_cast<std::size_t>(j)]]);
+    }
+  }
+
+ private:
+  Index mean_at_ = 0, covariance_at_ = 0;
+  std::vector<Index> order_;
+};
 
 /// mean + offset, then the covariance (d x d, symmetric; may be empty), as the parts of one frame.
 template <class T>

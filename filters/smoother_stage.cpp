@@ -52,19 +52,10 @@ class SmootherStage : public Typed<D> {
   StreamFormat prepare_edge(const StreamFormat& in, Context& context) {
     require_time(in, context, P::kName);
     require_rate(model_, in, context);
-    const Index d = smoother_.states();
-    const Part *mean = in.find_part("mean"), *covariance = in.find_part("covariance");
-    require(mean && covariance && mean->size() == d && covariance->size() == d * d, context, "from", in.describe(),
-            fmt::format("an edge with the parts \"mean\" {{{}}} and \"covariance\" {{{}, {}}}, such as kalman gives", d,
-                        d, d));
-    mean_at_ = in.part_offset("mean");
-    covariance_at_ = in.part_offset("covariance");
-    StreamFormat f = in;
-    f.parts = {*mean};
-    order_ = row_order(names_of(model_.meta, "output_rows"), named_rows(f), context);
+    edge_ = PosteriorEdge(in, model_, smoother_.states(), "kalman", context);
     missing_ = &context.counter("missing");
     StreamFormat out = in;
-    out.parts = posterior_parts(model_, d, true);
+    out.parts = posterior_parts(model_, smoother_.states(), true);
     return out;
   }
   /// One frame without its offset; a missing one is predicted from the frame before, or NaN when there is none.
@@ -72,12 +63,8 @@ class SmootherStage : public Typed<D> {
   void take(const T* frame, const double* before, double* to) noexcept {
     const Index d = smoother_.states();
     bool whole = true;
-    for (Index i = 0; i < d; ++i) {
-      const Index row = order_[static_cast<std::size_t>(i)];
-      to[i] = static_cast<double>(frame[mean_at_ + row]) - z_mean_(i);
-      for (Index j = 0; j < d; ++j)
-        to[d + i + j * d] = static_cast<double>(frame[covariance_at_ + row * d + order_[static_cast<std::size_t>(j)]]);
-    }
+    edge_.read(frame, to, to + d);
+    for (Index i = 0; i < d; ++i) to[i] -= z_mean_(i);
     for (Index i = 0; i < smoother_.size(); ++i) whole &= std::isfinite(to[i]);
     if (whole) return;
     missing_->add();
@@ -99,8 +86,7 @@ class SmootherStage : public Typed<D> {
   Model model_;
   Smoother smoother_;
   VectorXd z_mean_;
-  Index mean_at_ = 0, covariance_at_ = 0;
-  std::vector<Index> order_;
+  PosteriorEdge edge_;
   Counter* missing_ = nullptr;
 };
 
