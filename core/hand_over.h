@@ -24,4 +24,26 @@ inline void receive([[maybe_unused]] void* mark) noexcept {
 #endif
 }
 
+/// The same at the end of a scope, also when an exception ends it.
+class HandOverAtEnd {
+ public:
+  explicit HandOverAtEnd(void* mark) noexcept : mark_(mark) {}
+  ~HandOverAtEnd() { hand_over(mark_); }
+  HandOverAtEnd(const HandOverAtEnd&) = delete;
+  HandOverAtEnd& operator=(const HandOverAtEnd&) = delete;
+
+ private:
+  void* mark_;
+};
+class ReceiveAtEnd {
+ public:
+  explicit ReceiveAtEnd(void* mark) noexcept : mark_(mark) {}
+  ~ReceiveAtEnd() { receive(mark_); }
+  ReceiveAtEnd(const ReceiveAtEnd&) = delete;
+  ReceiveAtEnd& operator=(const ReceiveAtEnd&) = delete;
+
+ private:
+  void* mark_;
+};
+
 }  // namespace percept

@@ -282,43 +282,39 @@ std::map<std::string, StreamFormat> run_streaming(const Registry& registry, cons
     std::size_t next = 0;
     using oneapi::tbb::filter_mode;
     // for the sanitizer: a block is handed from filter to filter, and each serial filter from block to block
-    static char begun;  // static: a filter must not read what it captured before it has received it
+    static char begun, done;  // static: a filter must not read what it captured before it has received it
     std::vector<char> serial_marks(static_cast<std::size_t>(total) + 1);
     const auto turn = [&](int filter, bool serial, Slot* slot, auto&& work) {
       void* mark = serial ? static_cast<void*>(&serial_marks[static_cast<std::size_t>(filter)]) : slot;
       receive(slot);
       receive(mark);
+      const HandOverAtEnd slot_at_end(slot), mark_at_end(mark), at_end(&done);
       work(*slot);
-      hand_over(mark);
-      hand_over(slot);
       return slot;
     };
     // tokens leave in order, so the slot of block k is free again when block k + tokens enters
-    auto chain = oneapi::tbb::make_filter<void, Slot*>(filter_mode::serial_in_order,
-                                                       [&](oneapi::tbb::flow_control& control) -> Slot* {
-                                                         receive(&begun);
-                                                         receive(&serial_marks[0]);
-                                                         Slot* slot = nullptr;
-                                                         if (stop()) {
-                                                           control.stop();
-                                                         } else {
-                                                           slot = &slots[next++ % tokens];
-                                                           receive(slot);
-                                                           steps.fill(graph, *slot);
-                                                           if (options.progress)
-                                                             options.progress(steps.fraction(), "streaming");
-                                                           hand_over(slot);
-                                                         }
-                                                         hand_over(&serial_marks[0]);
-                                                         return slot;
-                                                       });
+    const auto first = [&](oneapi::tbb::flow_control& control) -> Slot* {
+      receive(&begun);
+      receive(&serial_marks[0]);
+      const HandOverAtEnd mark_at_end(&serial_marks[0]), at_end(&done);
+      if (stop()) {
+        control.stop();
+        return nullptr;
+      }
+      return turn(0, true, &slots[next++ % tokens], [&](Slot& slot) {
+        steps.fill(graph, slot);
+        if (options.progress) options.progress(steps.fraction(), "streaming");
+      });
+    };
+    auto chain = oneapi::tbb::make_filter<void, Slot*>(filter_mode::serial_in_order, first);
     for (int i = first_node; i < total; ++i) {
       const bool any_order = graph.any_order(i);
+      const auto node = [&, i, any_order](Slot* s) {
+        receive(&begun);
+        return turn(i, !any_order, s, [&](Slot& slot) { graph.run_node(i, slot); });
+      };
       chain = chain & oneapi::tbb::make_filter<Slot*, Slot*>(
-                          any_order ? filter_mode::parallel : filter_mode::serial_in_order, [&, i, any_order](Slot* s) {
-                            receive(&begun);
-                            return turn(i, !any_order, s, [&](Slot& slot) { graph.run_node(i, slot); });
-                          });
+                          any_order ? filter_mode::parallel : filter_mode::serial_in_order, node);
     }
     auto last = oneapi::tbb::make_filter<Slot*, void>(filter_mode::serial_in_order, [&](Slot* s) {
       receive(&begun);
@@ -327,10 +323,9 @@ std::map<std::string, StreamFormat> run_streaming(const Registry& registry, cons
       });
     });
     hand_over(&begun);
+    const ReceiveAtEnd at_end(&done);
     oneapi::tbb::task_arena arena(options.threads);
     arena.execute([&] { oneapi::tbb::parallel_pipeline(tokens, chain & last); });
-    for (auto& mark : serial_marks) receive(&mark);
-    for (auto& slot : slots) receive(&slot);
   }
   if (failure) std::rethrow_exception(failure);
   if (options.cancelled && options.cancelled()) throw Interrupted();

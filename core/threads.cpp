@@ -54,13 +54,13 @@ void in_parallel(std::size_t count, int threads, const std::function<void(std::s
   static char begun, done;  // static: a body must not read what it captured before it has received it
   const auto one = [&](std::size_t i) {
     receive(&begun);
+    const HandOverAtEnd at_end(&done);
     body(i);
-    hand_over(&done);
   };
   hand_over(&begun);
+  const ReceiveAtEnd at_end(&done);
   oneapi::tbb::task_arena arena(std::max(1, threads));
   arena.execute([&] { oneapi::tbb::parallel_for(std::size_t{0}, count, one); });
-  receive(&done);
 }
 void set_kernel_threads(int n) {
   auto& b = budget();
