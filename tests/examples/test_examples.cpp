@@ -42,6 +42,7 @@ const std::map<std::string, std::vector<Known>> kKnown{
       {"dkf_history.nrmse", .4964, .01},
       {"map_history.nrmse", .4917, .01}}},
     {"contdata95_best", {{"mean_r", .9916, .0015}, {"r2.1", .9826, .004}, {"r2.3", .9793, .004}}},
+    {"flint_best", {{"nrmse", .408, .006}, {"maae", .631, .012}}},
     // the published map has fewer frames (.562 and .586); hyperparameters are searched
     {"flint_dkf_gp", {{"dkf.nrmse", .5559, 2e-3}, {"map.nrmse", .5825, 2e-3}, {"dkf_posterior.nrmse", .5707, 3e-3}}},
     {"flint_gp_lags", {{"nrmse", .4381, 3e-3}, {"maae", .6525, 1e-2}}},
