@@ -2,6 +2,8 @@
 
 include(GNUInstallDirs)
 set_property(GLOBAL PROPERTY PERCEPT_LIBRARIES "")
+set_property(GLOBAL PROPERTY PERCEPT_TORCH_SOURCES "")
+set_property(GLOBAL PROPERTY PERCEPT_TORCH_INTERFACES "")
 
 add_library(percept_flags INTERFACE)
 target_compile_options(percept_flags INTERFACE -Wall -Wextra -Wpedantic -Wnon-virtual-dtor)
@@ -31,6 +33,16 @@ function(percept_library folder)
     set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
   endif()
   set_property(GLOBAL APPEND PROPERTY PERCEPT_LIBRARIES ${target})
+endfunction()
+
+# percept_torch(SOURCES a_torch.cpp ... INTERFACES a.h ...): what a folder gives to the LibTorch module (percept/), and the
+# headers that the module and the program must agree on.
+function(percept_torch)
+  cmake_parse_arguments(ARG "" "" "SOURCES;INTERFACES" ${ARGN})
+  list(TRANSFORM ARG_SOURCES PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  list(TRANSFORM ARG_INTERFACES PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  set_property(GLOBAL APPEND PROPERTY PERCEPT_TORCH_SOURCES ${ARG_SOURCES})
+  set_property(GLOBAL APPEND PROPERTY PERCEPT_TORCH_INTERFACES ${ARG_INTERFACES})
 endfunction()
 
 # percept_test(folder SOURCES test_a.cpp ... [LINK targets ...]): one executable test_<folder>.
