@@ -38,7 +38,7 @@ Command data_command() {
                                             {"bytes", bytes},
                                             {"warnings", Value(s.warnings)}}));
               if (!global.json)
-                fmt::print("{:<14} {:>8.1f} MB  {}\n", s.name, static_cast<double>(bytes) / 1e6, s.title);
+                fmt::print("{:<18} {:>8.1f} MB  {}\n", s.name, static_cast<double>(bytes) / 1e6, s.title);
             }
             return Value::object({{"data", sets}});
           }

@@ -143,6 +143,10 @@ std::optional<fs::path> locate(const DataSet& set, std::string_view name) {
       return p;
     }
   }
+  if (!file.installed.empty() && fs::exists(file.installed)) {
+    verify(file.installed, file, file.installed);
+    return file.installed;
+  }
   const auto cache = find_cache();
   if (!cache) return std::nullopt;
   const fs::path p = below_cache(*cache, set, file);
@@ -154,6 +158,11 @@ std::optional<fs::path> locate(const DataSet& set, std::string_view name) {
 fs::path fetch(const DataSet& set, std::string_view name, const ProgressFn& progress, const FetchOptions& options) {
   if (auto here = locate(set, name)) return *here;
   const DataFile& file = set.file(name);
+  if (file.url.empty() && !set.package.empty())
+    throw Unavailable(fmt::format(
+        "{} is missing: install the Debian package {}, which puts it at {}, or set PERCEPT_DATA_MIRROR to a "
+        "folder that holds {}",
+        of_set(set, file), set.package, file.installed, file.mirror));
   if (file.url.empty())
     throw Unavailable(
         fmt::format("{} cannot be downloaded, because {} (source: {}): set PERCEPT_DATA_MIRROR to a "

@@ -26,8 +26,8 @@ struct FetchOptions {
 /// $XDG_CACHE_HOME/percept, else ~/.cache/percept. Throws Unavailable when there is neither.
 std::filesystem::path cache_folder();
 
-/// The file as it is on this machine, verified: below PERCEPT_DATA_MIRROR (used in place, never copied), else in the
-/// cache; nothing when neither has it. Throws DataError naming file, expected and found when size or sha256 differ.
+/// The file as it is on this machine, verified: below PERCEPT_DATA_MIRROR (used in place, never copied), else where the
+/// set's Debian package puts it, else in the cache; nothing when neither has it. Throws DataError naming file, expected and found when size or sha256 differ.
 std::optional<std::filesystem::path> locate(const DataSet& set, std::string_view file);
 
 /// locate(), else downloaded from the file's URL into the cache: only https, or http on this machine's loopback, or

@@ -25,6 +25,13 @@ namespace percept::data {
 ///   hc_wmaze     activity {24 counts} and position {x, y [pixel]} in bins of option bin_s; a bin's position is the
 ///                median over max(bin_s, position_window_s), NaN where the camera gave none; events "run", table
 ///                "units".
+///   vangerven69  items 0..99: fmri {3092, rows with area and position}, image {28, 28} from 0 to 1, label {0: six,
+///                1: nine}; prior {28, 28} with keys of its own, images never shown. Tables "item" (label, split),
+///                "prior" (label), "voxel" (x, y, z and a column of 0 and 1 for each area); meta.anatomy and
+///                meta.roi_labels are NIfTI files.
+///   miyawaki_figures  items 0..119: fmri {967}, image {10, 10}; table "item" (session, condition, stimulus, split).
+///   mnist_t10k, usps, notmnist, fashion_mnist  items: image {28, 28} or {16, 16} from 0 to 1, label {0..9}; table
+///                "item" (label, name, and split where there is one).
 ///
 /// Throws ConfigError for an unknown name or option, DataError for wrong bytes, Unavailable when a file cannot be had.
 Recording load_data_set(const std::string& name, const Value& options = Value::table(), const ProgressFn& progress = {},

@@ -59,11 +59,14 @@ const std::vector<Value>& tables(const Value& parent, const char* key, const std
 }
 
 DataFile read_data_file(const Value& t, const std::string& where) {
-  refuse_unknown_keys(t, {"name", "mirror", "url", "sha256", "bytes"}, where);
+  refuse_unknown_keys(t, {"name", "mirror", "url", "installed", "sha256", "bytes"}, where);
   DataFile f;
   f.name = inner_path(t, "name", where, true);
   f.mirror = inner_path(t, "mirror", where, false);
   f.url = text(t, "url", where, false);
+  f.installed = text(t, "installed", where, false);
+  if (!f.installed.empty() && !std::filesystem::path(f.installed).is_absolute())
+    throw ConfigError(line_of(where, t.at("installed")) + ": installed", f.installed, "an absolute path");
   f.sha256 = text(t, "sha256", where);
   if (f.sha256.size() != 64 || f.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
     throw ConfigError(line_of(where, t.at("sha256")) + ": sha256", f.sha256, "64 lower-case hexadecimal digits");
@@ -76,8 +79,8 @@ DataFile read_data_file(const Value& t, const std::string& where) {
 
 DataSet read_data_set(const Value& t, const std::string& where) {
   refuse_unknown_keys(t,
-                      {"name", "title", "description", "licence", "citation", "source", "conversion", "loader",
-                       "warnings", "notes", "file"},
+                      {"name", "title", "description", "licence", "citation", "source", "conversion", "package",
+                       "loader", "warnings", "notes", "file"},
                       where);
   DataSet s;
   s.name = inner_path(t, "name", where, true);
@@ -87,13 +90,18 @@ DataSet read_data_set(const Value& t, const std::string& where) {
   s.citation = text(t, "citation", where);
   s.source = text(t, "source", where);
   s.conversion = text(t, "conversion", where, false);
+  s.package = text(t, "package", where, false);
   s.loader = text(t, "loader", where);
   s.warnings = texts(t, "warnings", where);
   s.notes = texts(t, "notes", where);
   for (auto& f : tables(t, "file", where)) {
     s.files.push_back(read_data_file(f, where + ": " + s.name));
-    if (s.files.back().url.empty() && s.conversion.empty())
-      throw ConfigError(fmt::format("{}: {}.{}", line_of(where, f), s.name, s.files.back().name), "",
+    const DataFile& file = s.files.back();
+    if (file.installed.empty() != s.package.empty())
+      throw ConfigError(fmt::format("{}: {}.{}", line_of(where, f), s.name, file.name), file.installed,
+                        "the package of the set and the place of each of its files, or neither");
+    if (file.url.empty() && s.conversion.empty() && s.package.empty())
+      throw ConfigError(fmt::format("{}: {}.{}", line_of(where, f), s.name, file.name), "",
                         "a url, or a conversion that says why there is none");
   }
   return s;
@@ -144,12 +152,14 @@ Value describe(const DataSet& set) {
                            {"citation", set.citation},
                            {"source", set.source}});
   if (!set.conversion.empty()) v["conversion"] = set.conversion;
+  if (!set.package.empty()) v["package"] = set.package;
   if (!set.warnings.empty()) v["warnings"] = Value(set.warnings);
   if (!set.notes.empty()) v["notes"] = Value(set.notes);
   Value files = Value::array();
   for (auto& f : set.files) {
     files.push_back(Value::object({{"name", f.name}, {"mirror", f.mirror}, {"sha256", f.sha256}, {"bytes", f.bytes}}));
     if (!f.url.empty()) files.as_array().back()["url"] = f.url;
+    if (!f.installed.empty()) files.as_array().back()["installed"] = f.installed;
   }
   v["files"] = std::move(files);
   return v;

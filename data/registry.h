@@ -13,15 +13,17 @@ namespace percept::data {
 struct DataFile {
   std::string name;    ///< "x.csv"
   std::string mirror;  ///< path below PERCEPT_DATA_MIRROR: "bci/flint_run1/x.csv"
-  std::string url;     ///< where exactly these bytes are; "" = only a mirror has them
+  std::string url;     ///< where exactly these bytes are; "" = only a mirror or a package has them
   std::string sha256;
   std::uint64_t bytes = 0;
+  std::string installed = {};  ///< where the set's Debian package puts it; "" = it is in none
 };
 
 struct DataSet {
   std::string name, title, description, licence, citation;
   std::string source;                 ///< page of the publisher
   std::string conversion;             ///< how the files differ from what the source publishes; "" = they do not
+  std::string package;                ///< of Debian, which holds the files; "" = none does
   std::string loader;                 ///< who makes a Recording of it (data/loaders.h)
   std::vector<std::string> warnings;  ///< what a reader of any score must know
   std::vector<std::string> notes;

@@ -17,12 +17,11 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "io/element.h"
 #include "io/input_file.h"
 
 namespace percept::io {
 namespace fs = std::filesystem;
-
-static_assert(std::endian::native == std::endian::little);
 
 namespace {
 
@@ -136,49 +135,26 @@ float half_to_float(std::uint16_t h) {
   return sign * (exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24));
 }
 
-template <class T>
-T load_item(const std::byte* from, bool swap) {
-  std::array<std::byte, sizeof(T)> bytes;
-  std::memcpy(bytes.data(), from, sizeof(T));
-  if (swap) std::reverse(bytes.begin(), bytes.end());
-  return std::bit_cast<T>(bytes);
-}
-
-/// n items of one type into numbers `step` apart; false when one does not fit.
-template <class T, class U>
-bool convert_as(const std::byte* from, Index n, bool swap, U* to, Index step) {
-  bool fits = true;
-  for (Index i = 0; i < n; ++i) {
-    const T v = load_item<T>(from + i * static_cast<Index>(sizeof(T)), swap);
-    if constexpr (std::is_integral_v<T> && sizeof(T) == 8) {
-      constexpr T kExact = T{1} << 53;
-      if (v > kExact || (std::is_signed_v<T> && v < static_cast<T>(-static_cast<std::int64_t>(kExact)))) fits = false;
-    }
-    to[i * step] = static_cast<U>(v);
-  }
-  return fits;
+/// The element type of the numbers, or nothing for b1 and f2.
+std::optional<Element> npy_element(const std::string& type) {
+  static constexpr std::pair<std::string_view, Element> kElements[] = {
+      {"i1", Element::i8},  {"u1", Element::u8},  {"i2", Element::i16}, {"u2", Element::u16},
+      {"i4", Element::i32}, {"u4", Element::u32}, {"i8", Element::i64}, {"u8", Element::u64},
+      {"f4", Element::f32}, {"f8", Element::f64}, {"c8", Element::f32}, {"c16", Element::f64}};
+  for (auto& [name, element] : kElements)
+    if (name == type) return element;
+  return std::nullopt;
 }
 
 template <class U>
 bool convert_items(const std::string& type, const std::byte* from, Index n, bool swap, U* to, Index step) {
-  if (type == "f8" || type == "c16") return convert_as<double>(from, n, swap, to, step);
-  if (type == "f4" || type == "c8") return convert_as<float>(from, n, swap, to, step);
-  if (type == "i2") return convert_as<std::int16_t>(from, n, swap, to, step);
-  if (type == "u2") return convert_as<std::uint16_t>(from, n, swap, to, step);
-  if (type == "i4") return convert_as<std::int32_t>(from, n, swap, to, step);
-  if (type == "u4") return convert_as<std::uint32_t>(from, n, swap, to, step);
-  if (type == "i8") return convert_as<std::int64_t>(from, n, swap, to, step);
-  if (type == "u8") return convert_as<std::uint64_t>(from, n, swap, to, step);
-  if (type == "i1") return convert_as<std::int8_t>(from, n, swap, to, step);
+  if (const auto element = npy_element(type)) return convert(*element, from, n, swap, to, step);
   if (type == "f2") {
-    for (Index i = 0; i < n; ++i) to[i * step] = half_to_float(load_item<std::uint16_t>(from + 2 * i, swap));
+    for (Index i = 0; i < n; ++i) to[i * step] = half_to_float(load_number<std::uint16_t>(from + 2 * i, swap));
     return true;
   }
-  if (type == "b1") {
-    for (Index i = 0; i < n; ++i) to[i * step] = from[i] != std::byte{0};
-    return true;
-  }
-  return convert_as<std::uint8_t>(from, n, swap, to, step);
+  for (Index i = 0; i < n; ++i) to[i * step] = from[i] != std::byte{0};  // b1
+  return true;
 }
 
 class NpySource final : public SampleSource {
@@ -229,8 +205,8 @@ class NpySource final : public SampleSource {
         // complex: all real parts, then all imaginary ones
         for (Index p = 0; p < parts_; ++p)
           for (Index k = 0; k < (parts_ == 1 ? 1 : out.frames); ++k)
-            convert(run.data() + k * info_.item_bytes + p * number_bytes_, parts_ == 1 ? out.frames : 1,
-                    out.frame(k) + item * parts_ + p, out.stride);
+            convert_numbers(run.data() + k * info_.item_bytes + p * number_bytes_, parts_ == 1 ? out.frames : 1,
+                            out.frame(k) + item * parts_ + p, out.stride);
       }
       return;
     }
@@ -244,11 +220,12 @@ class NpySource final : public SampleSource {
                   static_cast<std::size_t>(n) * frame_bytes);
       const Index numbers = items_ * parts_, piece = out.stride == numbers ? n : 1;  // all at once where frames touch
       for (Index i = 0; i < n; i += piece)
-        convert(block.data() + static_cast<std::uint64_t>(i) * frame_bytes, numbers * piece, out.frame(k + i), 1);
+        convert_numbers(block.data() + static_cast<std::uint64_t>(i) * frame_bytes, numbers * piece, out.frame(k + i),
+                        1);
     }
   }
   template <class U>
-  void convert(const std::byte* from, Index n, U* to, Index step) const {
+  void convert_numbers(const std::byte* from, Index n, U* to, Index step) const {
     if (!convert_items(info_.type, from, n, info_.big_endian, to, step))
       throw DataError(input_.path().string(), "values", "whole numbers up to 2^53, which a double holds",
                       "a larger one");
@@ -271,8 +248,8 @@ std::vector<Index> NpyInfo::frame_shape() const {
 }
 
 Scalar NpyInfo::scalar() const {
-  return type == "f8" || type == "c16" || type == "i4" || type == "u4" || type == "i8" || type == "u8" ? Scalar::f64
-                                                                                                       : Scalar::f32;
+  const auto element = npy_element(type);
+  return element ? scalar_of(*element) : Scalar::f32;
 }
 
 NpyInfo read_npy_info(const fs::path& file) {

@@ -13,6 +13,7 @@
 #include "core/params.h"
 #include "io/csv.h"
 #include "io/hdf5.h"
+#include "io/idx.h"
 #include "io/input_file.h"
 #include "io/mat.h"
 #include "io/npy.h"
@@ -23,23 +24,32 @@ namespace fs = std::filesystem;
 
 namespace {
 
-enum class Kind { csv, npy, mat, hdf5, store };
+enum class Kind { csv, npy, mat, hdf5, store, idx };
 
 Kind kind_of(const fs::path& file) {
-  std::string e = file.extension().string();
-  for (char& c : e)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  const auto lower = [](std::string s) {
+    for (char& c : s)
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+    return s;
+  };
+  const std::string e = lower(file.extension().string());
+  for (const char* end : {"-ubyte", "-ubyte.gz", ".idx", ".idx.gz"})  // as MNIST and its relatives are named
+    if (lower(file.filename().string()).ends_with(end)) return Kind::idx;
   if (e == ".csv" || e == ".tsv") return Kind::csv;
   if (e == ".npy") return Kind::npy;
   if (e == ".mat") return Kind::mat;
   if (e == ".h5" || e == ".hdf5" || e == ".nwb") return Kind::hdf5;
   if (e == ".percept") return Kind::store;
-  throw DataError(file.string(), "extension", ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb or .percept",
+  throw DataError(file.string(), "extension", ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .idx, -ubyte.gz or .percept",
                   e.empty() ? "none" : e);
 }
 const char* kind_name(Kind k) {
-  static constexpr const char* kNames[] = {"csv", "npy", "mat", "hdf5", "percept store"};
+  static constexpr const char* kNames[] = {"csv", "npy", "mat", "hdf5", "percept store", "idx"};
   return kNames[static_cast<int>(k)];
+}
+
+Index size_of(const std::vector<Index>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>());
 }
 
 constexpr std::int64_t kSmallValues = std::int64_t{16} << 20;
@@ -144,6 +154,14 @@ FileSamples open_samples(const fs::path& file, Kind kind, const OpenParams& p, b
       s.frame_shape = {p.transpose ? m.rows() : m.cols()};
       // MATLAB's rows are frames: its matrix is the transpose of ours
       s.samples = p.transpose ? std::make_shared<MemorySource>(std::move(m)) : transposed(std::move(m));
+      return s;
+    }
+    case Kind::idx: {
+      const IdxInfo info = read_idx_info(file);
+      s.scalar = scalar_of(info.type);
+      s.frame_shape = info.frame_shape();
+      if (p.transpose) throw ConfigError(where + ".transpose", "true", "nothing: the first axis of IDX is frames");
+      if (!head_only) s.samples = open_idx(file);
       return s;
     }
     default: {
@@ -337,9 +355,15 @@ Value describe_file(const fs::path& file) {
                                   {"shape", Value(info.shape)},
                                   {"type", info.type},
                                   {"fortran_order", info.fortran_order}});
-      const auto shape = info.frame_shape();
-      add_range_if_small(item, *open_npy(file),
-                         std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>()));
+      add_range_if_small(item, *open_npy(file), size_of(info.frame_shape()));
+      contents.push_back(std::move(item));
+      break;
+    }
+    case Kind::idx: {
+      const IdxInfo info = read_idx_info(file);
+      Value item = Value::object(
+          {{"name", file.filename().string()}, {"shape", Value(info.shape)}, {"type", name_of(info.type)}});
+      add_range_if_small(item, *open_idx(file), size_of(info.frame_shape()));
       contents.push_back(std::move(item));
       break;
     }
@@ -403,11 +427,12 @@ void check_file(const fs::path& file) {
       else read_csv_table(file, look.options);
       break;
     }
-    case Kind::npy: {
-      const auto shape = read_npy_info(file).frame_shape();
-      add_range(ignored, *open_npy(file), std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>()));
+    case Kind::npy:
+      add_range(ignored, *open_npy(file), size_of(read_npy_info(file).frame_shape()));
       break;
-    }
+    case Kind::idx:
+      open_idx(file);
+      break;
     case Kind::mat:
       list_mat(file);
       break;  // a child process has read all of it

@@ -55,13 +55,14 @@ TEST(DataRegistry, BuiltInSetsAreComplete) {
     names.push_back(s.name);
     EXPECT_NO_THROW(data_set_options(s.name));  // its loader exists
     for (auto& f : s.files) {
-      EXPECT_EQ(f.url.empty(), !s.conversion.empty()) << f.name;
+      EXPECT_EQ(f.url.empty(), !s.conversion.empty() || !s.package.empty()) << f.name;
       if (!f.url.empty()) {
         EXPECT_THAT(f.url, StartsWith("https://raw.githubusercontent.com/"));
       }
     }
   }
-  EXPECT_THAT(names, ElementsAre("flint_run1", "contdata95", "dad_chewie", "hc_wmaze"));
+  EXPECT_THAT(names, ElementsAre("flint_run1", "contdata95", "dad_chewie", "hc_wmaze", "vangerven69",
+                                 "miyawaki_figures", "mnist_t10k", "usps", "notmnist", "fashion_mnist"));
   EXPECT_THAT(data_set("flint_run1").warnings.at(0), HasSubstr("whole session"));
 }
 
@@ -82,6 +83,10 @@ TEST(DataRegistry, DescribesItselfForMachines) {
   EXPECT_EQ(flint.at("files").as_array().at(1).at("bytes").as_integer(), 114990);
   EXPECT_TRUE(flint.at("files").as_array().at(1).contains("url"));
   EXPECT_FALSE(flint.contains("conversion"));
+  EXPECT_FALSE(flint.contains("package"));
+  const Value fashion = describe(data_set("fashion_mnist"));
+  EXPECT_EQ(fashion.at("package").as_string(), "dataset-fashion-mnist");
+  EXPECT_TRUE(fashion.at("files").as_array().at(0).contains("installed"));
   EXPECT_TRUE(chewie.contains("conversion"));
   EXPECT_FALSE(chewie.at("files").as_array().at(1).contains("url"));
 }
@@ -92,8 +97,8 @@ TEST(DataRegistry, UnknownNamesGetASuggestion) {
     FAIL();
   } catch (const ConfigError& e) {
     EXPECT_STREQ(e.what(),
-                 "data set = flint_run2: expected one of flint_run1, contdata95, dad_chewie, hc_wmaze (did "
-                 "you mean 'flint_run1'?)");
+                 "data set = flint_run2: expected one of flint_run1, contdata95, dad_chewie, hc_wmaze, vangerven69, "
+                 "miyawaki_figures, mnist_t10k, usps, notmnist, fashion_mnist (did you mean 'flint_run1'?)");
   }
   try {
     data_set("flint_run1").file("y.csv");

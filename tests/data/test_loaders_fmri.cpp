@@ -1,0 +1,122 @@
+#include <gmock/gmock.h>
+
+#include <map>
+#include <numeric>
+
+#include "core/error.h"
+#include "data/loaders.h"
+#include "data/registry.h"
+#include "io/npy.h"
+#include "tests/support/data.h"
+
+namespace percept::data {
+namespace {
+namespace fs = std::filesystem;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+Eigen::MatrixXd samples(const Recording& r, const char* name) { return r.stream(name, "test").matrix(); }
+
+std::vector<std::int64_t> first_keys(std::int64_t n) {
+  std::vector<std::int64_t> k(static_cast<std::size_t>(n));
+  std::iota(k.begin(), k.end(), std::int64_t{0});
+  return k;
+}
+
+double correlation(const Eigen::MatrixXd& a, const Eigen::MatrixXd& b) {
+  const Eigen::ArrayXXd x = a.array() - a.mean(), y = b.array() - b.mean();
+  return (x * y).sum() / std::sqrt(x.square().sum() * y.square().sum());
+}
+
+TEST(LoadersFmri, VanGerven69) {
+  fs::path file;
+  PERCEPT_NEED_DATA(file, "fmri/vangerven69/fmri_100x3092_f4.npy");
+  const Recording r = load_data_set("vangerven69");
+  const Stream &fmri = r.stream("fmri", "test"), &image = r.stream("image", "test"), &prior = r.stream("prior", "test");
+  for (auto* s : {&fmri, &image}) {
+    EXPECT_EQ(s->format.axis, Axis::item);
+    EXPECT_EQ(s->keys, first_keys(100));
+  }
+  EXPECT_EQ(prior.keys, first_keys(2000));
+  EXPECT_THAT(image.format.parts.at(0).shape, ElementsAre(28, 28));
+  EXPECT_THAT(prior.format.parts.at(0).shape, ElementsAre(28, 28));
+  EXPECT_EQ(image.format.parts[0].name, "image");
+
+  const Eigen::MatrixXd activity = fmri.matrix(), shown = image.matrix(), others = prior.matrix();
+  EXPECT_EQ(activity, io::read_npy(file));
+  EXPECT_EQ(shown.maxCoeff(), 1);
+  EXPECT_EQ(shown.minCoeff(), 0);
+  for (Index k = 0; k < others.cols(); ++k)  // images of the prior were never shown
+    for (Index i = 0; i < shown.cols(); ++i) ASSERT_NE(others.col(k), shown.col(i)) << k << " " << i;
+
+  // the table says what the pictures show: each group is nearer to its own mean
+  const auto& label = r.table("item")->find("label")->numbers;
+  EXPECT_EQ(label.at(0), 6);
+  EXPECT_EQ(label.at(99), 9);
+  EXPECT_EQ(r.stream("label", "test").matrix()(0, 99), 1);
+  const Eigen::VectorXd six = others.leftCols(1000).rowwise().mean(), nine = others.rightCols(1000).rowwise().mean();
+  int agree = 0;
+  for (Index k = 0; k < 100; ++k)
+    agree +=
+        (correlation(shown.col(k), six) > correlation(shown.col(k), nine)) == (label[static_cast<std::size_t>(k)] == 6);
+  EXPECT_GE(agree, 98);
+  // upright: the hole of a six is in its lower half, so that half has more ink
+  const Eigen::Map<const Eigen::Matrix<double, 28, 28, Eigen::RowMajor>> mean_six(six.data());
+  EXPECT_GT(mean_six.bottomRows(14).sum(), 1.2 * mean_six.topRows(14).sum());
+
+  const auto& split = r.table("item")->find("split")->text;
+  for (std::size_t k = 0; k < 100; ++k) EXPECT_EQ(split[k] == "test", (k >= 45 && k < 50) || k >= 95) << k;
+
+  const auto& rows = fmri.format.parts[0].rows;
+  ASSERT_EQ(rows.size(), 3092u);
+  EXPECT_EQ(rows[0].name, "v0001");
+  EXPECT_EQ(rows[3091].name, "v3092");
+  std::map<std::string, int> in;
+  for (auto& c : rows)
+    for (std::size_t from = 0; from <= c.kind.size();) {
+      const auto to = std::min(c.kind.find('+', from), c.kind.size());
+      ++in[c.kind.substr(from, to - from)];
+      from = to + 1;
+    }
+  const std::map<std::string, int> expected{{"lh.V1d", 314}, {"lh.V1v", 321}, {"lh.V2d", 225}, {"lh.V2v", 290},
+                                            {"lh.V3d", 144}, {"lh.V3v", 198}, {"rh.V1d", 264}, {"rh.V1v", 330},
+                                            {"rh.V2d", 43},  {"rh.V2v", 65},  {"rh.V3v", 2},   {"primary", 1057}};
+  EXPECT_EQ(in, expected);
+  const Table& voxel = *r.table("voxel");
+  for (const char* axis : {"x", "y", "z"}) ASSERT_EQ(voxel.find(axis)->size(), 3092u);
+  EXPECT_EQ(voxel.find("rh.V1v")->numbers.size(), 3092u);
+  EXPECT_DOUBLE_EQ(rows[0].position->at(0), 0.002 * voxel.find("x")->numbers[0]);
+  EXPECT_DOUBLE_EQ(rows[0].position->at(2), 0.002 * voxel.find("z")->numbers[0]);
+  EXPECT_TRUE(fs::exists(r.meta.at("anatomy").as_string()));
+  EXPECT_TRUE(fs::exists(r.meta.at("roi_labels").as_string()));
+  EXPECT_THAT(r.warnings(), Contains(HasSubstr("redistribute")));
+}
+
+TEST(LoadersFmri, MiyawakiFigures) {
+  fs::path file;
+  PERCEPT_NEED_DATA(file, "fmri/miyawaki2008_figures/fmri_120x967_f4.npy");
+  const Recording r = load_data_set("miyawaki_figures");
+  EXPECT_EQ(samples(r, "fmri"), io::read_npy(file));
+  const Eigen::MatrixXd image = samples(r, "image");
+  EXPECT_THAT(r.stream("image", "test").format.parts[0].shape, ElementsAre(10, 10));
+  const Table& item = *r.table("item");
+  const auto& stimulus = item.find("stimulus")->numbers;
+  std::map<double, Index> first;  // one picture a stimulus, another for each other
+  for (Index k = 0; k < 120; ++k) {
+    const auto [at, fresh] = first.emplace(stimulus[static_cast<std::size_t>(k)], k);
+    EXPECT_EQ(image.col(k), image.col(at->second)) << k;
+    if (fresh) {
+      for (auto& [other, j] : first) EXPECT_EQ(j != k, image.col(k) != image.col(j)) << other;
+    }
+  }
+  EXPECT_EQ(first.size(), 20u);
+  EXPECT_EQ(item.find("session")->numbers.front(), 21);
+  EXPECT_EQ(item.find("session")->numbers.back(), 32);
+  EXPECT_EQ(std::count(item.find("split")->text.begin(), item.find("split")->text.end(), "test"), 12);
+  EXPECT_THAT(r.warnings(), Contains(HasSubstr("z-scored upstream over all 120 trials")));
+  EXPECT_THAT(r.warnings(), Contains(HasSubstr("session of random images")));
+}
+
+}  // namespace
+}  // namespace percept::data
