@@ -16,6 +16,7 @@ find_package(ZLIB REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(MATIO REQUIRED IMPORTED_TARGET matio)
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)  # never the reference BLAS: it is twenty times slower
+pkg_check_modules(FFTW REQUIRED IMPORTED_TARGET fftw3)
 if(PERCEPT_WITH_TORCH)
   find_package(Torch REQUIRED)  # or a newer one, by Torch_DIR
 endif()

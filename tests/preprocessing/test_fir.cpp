@@ -107,6 +107,27 @@ TEST(FirZeroPhase, IsFirWithoutItsDelay) {
       else ASSERT_EQ(centred.frame(k)[r], causal.frame(k + half)[r]) << k;
 }
 
+TEST(FirZeroPhase, ALongKernelGivesWhatFirGives) {
+  Eigen::MatrixXd x = wave(11, 900);
+  x(3, 500) = NAN;
+  const Value params = Value::object({{"pass", "band"}, {"low_hz", 2.0}, {"high_hz", 20.0}, {"transition_hz", 2.0}});
+  const auto causal = apply("fir", params, time_format(11, 100), x),
+             centred = apply("fir_zero_phase", params, time_format(11, 100), x);
+  const Index half = (windowed_sinc_length(2, 100, "hamming") - 1) / 2;
+  ASSERT_GT(2 * half + 1, 150);
+  ASSERT_EQ(centred.frames(), 900);
+  Index answered = 0;
+  for (Index k = half; k < 900 - half; ++k)
+    for (Index r = 0; r < 11; ++r) {
+      const double y = centred.frame(k)[r], expected = causal.frame(k + half)[r];
+      ASSERT_EQ(std::isnan(y), std::isnan(expected)) << k << " " << r;
+      if (std::isnan(y)) continue;
+      ASSERT_NEAR(y, expected, 1e-12) << k << " " << r;
+      ++answered;
+    }
+  EXPECT_EQ(answered, 11 * (900 - 2 * half) - (2 * half + 1));
+}
+
 TEST(FirZeroPhase, ReflectionKeepsAStraightLineToTheEnds) {
   Eigen::MatrixXd x(1, 80);
   for (Index k = 0; k < 80; ++k) x(0, k) = 3 - 0.25 * static_cast<double>(k);
