@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <mutex>
 
@@ -66,8 +67,15 @@ struct Graph::Node {
   std::mutex pool_mutex;
   std::vector<std::unique_ptr<Stage>> pool;
   // swap
-  std::atomic<Stage*> fresh{nullptr};
-  std::atomic<Stage*> retired{nullptr};
+  struct Fresh {
+    std::unique_ptr<Stage> stage;
+    std::int64_t tag = 0;
+    std::unique_ptr<Fresh> older{};  ///< retired before this one
+  };
+  std::atomic<Fresh*> fresh{nullptr};
+  std::atomic<Fresh*> retired{
+      nullptr};  ///< freed by the thread that asks for the next swap, never by the one that runs
+  std::int64_t tag = 0;
   std::vector<std::byte> swap_room;
   std::uint64_t state_signature = 0;
 
@@ -86,6 +94,7 @@ struct Graph::Impl {
   Context context;
   Slot slot;  ///< of the serial runner
   std::function<void(const Slot&)> step_sink;
+  std::function<void(int, std::int64_t)> time_sink;
   std::atomic<std::int64_t> swaps{0};
   std::vector<double> latency_s;
   std::vector<Index> memory;
@@ -280,6 +289,7 @@ double Graph::latency_s(int i) const { return impl_->latency_s[static_cast<std::
 Index Graph::memory_frames(int i) const { return impl_->memory[static_cast<std::size_t>(i)]; }
 void Graph::on_output(int i, SinkFn sink) { impl_->nodes[static_cast<std::size_t>(i)]->sink = std::move(sink); }
 void Graph::on_step(std::function<void(const Slot&)> sink) { impl_->step_sink = std::move(sink); }
+void Graph::on_time(std::function<void(int, std::int64_t)> sink) { impl_->time_sink = std::move(sink); }
 bool Graph::any_order(int i) const {
   auto& n = *impl_->nodes[static_cast<std::size_t>(i)];
   return n.stage && n.traits.per_frame && !n.join;
@@ -346,7 +356,7 @@ Block Graph::view(int index, const Slot& slot) const noexcept {
   return b;
 }
 
-void Graph::run_node(int index, Slot& slot) noexcept {
+bool Graph::run_node(int index, Slot& slot) noexcept {
   auto& g = *impl_;
   auto& n = *g.nodes[static_cast<std::size_t>(index)];
   auto& edge = slot.edges[static_cast<std::size_t>(index)];
@@ -372,13 +382,14 @@ void Graph::run_node(int index, Slot& slot) noexcept {
     in = view(n.from[0].edge, slot);
     if (!n.from[0].whole) in.x = in.x.part(n.from[0].offset, n.from[0].rows);
   }
-  if (in.x.frames == 0) return;  // nothing came this way in this step
+  if (in.x.frames == 0) return false;  // nothing came this way in this step
 
-  if (Stage* fresh = n.fresh.exchange(nullptr, std::memory_order_acq_rel)) {
-    copy_state(*n.stage, *fresh, n.swap_room);
-    // freed by the thread that asked, never here
-    delete n.retired.exchange(n.stage.release(), std::memory_order_acq_rel);
-    n.stage.reset(fresh);
+  if (Node::Fresh* fresh = n.fresh.exchange(nullptr, std::memory_order_acq_rel)) {
+    copy_state(*n.stage, *fresh->stage, n.swap_room);
+    n.stage.swap(fresh->stage);
+    n.tag = fresh->tag;
+    fresh->older.reset(n.retired.exchange(nullptr, std::memory_order_acq_rel));
+    n.retired.store(fresh, std::memory_order_release);
     g.swaps.fetch_add(1, std::memory_order_relaxed);
   }
 
@@ -392,7 +403,7 @@ void Graph::run_node(int index, Slot& slot) noexcept {
     edge.n_frames = in.x.frames;
     edge.first_frame = in.first_frame;
     edge.events.insert(edge.events.end(), in.events.begin(), in.events.end());
-    return;
+    return true;
   }
   if (n.traits.per_frame && !n.join) {
     std::unique_ptr<Stage> worker;
@@ -410,7 +421,7 @@ void Graph::run_node(int index, Slot& slot) noexcept {
       std::lock_guard lock(n.pool_mutex);
       n.pool.push_back(std::move(worker));
     }
-    return;
+    return true;
   }
 
   out.events = n.emitted.data();
@@ -427,6 +438,7 @@ void Graph::run_node(int index, Slot& slot) noexcept {
     }
     if (edge.n_frames) n.pending.deliver(n.out.time_of(n.next_frame), edge.events);
   }
+  return true;
 }
 
 void Graph::prepare_workers(int count) {
@@ -476,25 +488,32 @@ void Graph::deliver(int index, const Slot& slot) noexcept {
   if (n.sink && e.n_frames) n.sink(view(index, slot));
 }
 
-void Graph::push(int input, const Block& block) noexcept {
-  clear(impl_->slot);
-  load(impl_->slot, input, block);
+void Graph::run_all() noexcept {
+  const auto now = [] {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  };
   for (int i = 0; i < static_cast<int>(impl_->nodes.size()); ++i) {
-    if (i >= static_cast<int>(impl_->inputs)) run_node(i, impl_->slot);
+    if (i >= static_cast<int>(impl_->inputs)) {
+      const std::int64_t start = impl_->time_sink ? now() : 0;
+      if (run_node(i, impl_->slot) && impl_->time_sink) impl_->time_sink(i, now() - start);
+    }
     deliver(i, impl_->slot);
   }
   if (impl_->step_sink) impl_->step_sink(impl_->slot);
+}
+
+void Graph::push(int input, const Block& block) noexcept {
+  clear(impl_->slot);
+  load(impl_->slot, input, block);
+  run_all();
 }
 
 void Graph::push(std::span<const Block> blocks) noexcept {
   clear(impl_->slot);
   for (std::size_t i = 0; i < blocks.size(); ++i)
     if (blocks[i].x.frames || !blocks[i].events.empty()) load(impl_->slot, static_cast<int>(i), blocks[i]);
-  for (int i = 0; i < static_cast<int>(impl_->nodes.size()); ++i) {
-    if (i >= static_cast<int>(impl_->inputs)) run_node(i, impl_->slot);
-    deliver(i, impl_->slot);
-  }
-  if (impl_->step_sink) impl_->step_sink(impl_->slot);
+  run_all();
 }
 
 void Graph::flush() noexcept {
@@ -520,7 +539,7 @@ void Graph::reset() noexcept {
   }
 }
 
-void Graph::swap(int index, std::unique_ptr<Stage> fresh) {
+void Graph::swap(int index, std::unique_ptr<Stage> fresh, std::int64_t tag) {
   auto& n = *impl_->nodes[static_cast<std::size_t>(index)];
   if (!n.info) throw ConfigError(n.spec.name, "", "a node that can be swapped, found an input");
   Context context = n.context;
@@ -531,9 +550,12 @@ void Graph::swap(int index, std::unique_ptr<Stage> fresh) {
                       fmt::format("a stage that gives {} as before, found {}", n.out.describe(), out.describe()));
   if (state_signature(*fresh) != n.state_signature)
     throw ConfigError(n.spec.name, "", "a stage whose state has the same arrays as before, found another");
-  delete n.retired.exchange(nullptr);
-  delete n.fresh.exchange(fresh.release(), std::memory_order_acq_rel);
+  delete n.retired.exchange(nullptr, std::memory_order_acq_rel);
+  auto next = std::make_unique<Node::Fresh>(Node::Fresh{.stage = std::move(fresh), .tag = tag});
+  delete n.fresh.exchange(next.release(), std::memory_order_acq_rel);
 }
+
+std::int64_t Graph::swap_tag(int index) const noexcept { return impl_->nodes[static_cast<std::size_t>(index)]->tag; }
 
 std::int64_t Graph::swaps_done() const noexcept { return impl_->swaps.load(); }
 

@@ -79,6 +79,8 @@ class Graph {
   void on_output(int index, SinkFn sink);
   /// Called after every step of push() and flush(), when all nodes have run: view() shows what each edge got.
   void on_step(std::function<void(const Slot&)> sink);
+  /// Called with what each node took [ns] in push(), where it got frames. Costs two readings of the clock a node.
+  void on_time(std::function<void(int index, std::int64_t ns)> sink);
   /// One block of one input. x may have either scalar; frames <= max_frames. Runs everything downstream.
   /// Allocates nothing when every stage is real-time.
   void push(int input, const Block& block) noexcept;
@@ -97,7 +99,8 @@ class Graph {
   /// Holds one block of an input; frames of the edge's scalar are not copied and must stay until the slot is done.
   void load(Slot& slot, int input, const Block& block) noexcept;
   /// One node on what the slot holds. Blocks in order, but for per-frame nodes, which may run in any order and at once.
-  void run_node(int index, Slot& slot) noexcept;
+  /// False when nothing came its way.
+  bool run_node(int index, Slot& slot) noexcept;
   bool any_order(int index) const;
   /// Gives every per-frame node `n` instances, so that n blocks may be in it at once.
   void prepare_workers(int n);
@@ -109,8 +112,11 @@ class Graph {
   // --- live ------------------------------------------------------------------------------------------------------
   /// Puts a new stage of the same kind in the place of a node, between two blocks: prepared here, state copied there.
   /// Throws ConfigError when its output format differs. May be called from another thread than push().
-  void swap(int index, std::unique_ptr<Stage> fresh);
+  /// tag: the caller's name for it.
+  void swap(int index, std::unique_ptr<Stage> fresh, std::int64_t tag = 0);
   std::int64_t swaps_done() const noexcept;
+  /// Tag of the swap that put the node's present stage there; on the thread of push().
+  std::int64_t swap_tag(int index) const noexcept;
 
   std::vector<std::byte> save_state();
   void restore_state(const std::vector<std::byte>& state);
@@ -118,6 +124,8 @@ class Graph {
   std::int64_t dropped_items() const noexcept;  ///< by joins: no partner with that key
 
  private:
+  void run_all() noexcept;
+
   struct Node;
   struct Impl;
   std::unique_ptr<Impl> impl_;
