@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <thread>
 
@@ -13,10 +13,6 @@
 namespace percept {
 
 namespace {
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 std::string place(const NodeSpec& node) { return node.where.empty() ? node.name : node.where; }
 
 Context context_of(const LiveOptions& o) {
@@ -46,6 +42,31 @@ StageInfo info_identity() {
   return info;
 }
 }  // namespace
+
+/// One input: the order of its packets, and which of its rows are masked.
+struct LiveRunner::Input final : Sequencer::Taker {
+  Input(LiveRunner& owner, int place, const StreamFormat& packets, const StreamFormat& blocks,
+        Sequencer::Options options)
+      : runner(owner), index(place), format(blocks), sequencer(packets, options),
+        wanted(static_cast<std::size_t>(blocks.size())), masked(static_cast<std::size_t>(blocks.size()), 0) {
+    masked_frames.resize(static_cast<std::size_t>(blocks.size() * blocks.max_frames) * sizeof(double));
+  }
+  void missing(std::int64_t first, std::int64_t frames) noexcept override;
+  void frames(std::int64_t first, ConstFrames x, std::span<const Event> events, std::int64_t serial,
+              Index skipped) noexcept override;
+
+  LiveRunner& runner;
+  int index;
+  StreamFormat format;  ///< of the graph's input
+  Sequencer sequencer;
+  // masks: asked for by any thread, taken over between two blocks
+  std::vector<std::atomic<std::uint8_t>> wanted;
+  std::atomic<std::int64_t> wanted_version{0};
+  std::int64_t version = 0;
+  std::vector<std::uint8_t> masked;
+  Index n_masked = 0;
+  std::vector<std::byte> masked_frames;
+};
 
 /// Nodes that run on one thread: those of push(), or a node with a queue and what is below it.
 struct LiveRunner::Section {
@@ -88,7 +109,7 @@ struct LiveRunner::Section {
     for (std::size_t i = 0; i < stages.size(); ++i) {
       if (!stages[i] || stages[i] == &graph->stage(static_cast<int>(i))) continue;
       stages[i] = &graph->stage(static_cast<int>(i));
-      tell(Event{.onset_s = time_s, .label = swap_labels[i]});
+      tell(Event{.onset_s = time_s, .id = graph->swap_tag(static_cast<int>(i)), .label = swap_labels[i]});
     }
   }
 
@@ -125,7 +146,8 @@ struct LiveRunner::Section {
 
 LiveRunner::LiveRunner(const Registry& registry, std::vector<InputSpec> inputs, std::vector<NodeSpec> nodes,
                        LiveOptions options)
-    : registry_(registry), nodes_(std::move(nodes)), options_(options), gap_label_(Label::of("gap")) {
+    : registry_(registry), nodes_(std::move(nodes)), options_(options), gap_label_(Label::of("gap")),
+      mask_label_(Label::of("mask")), unmask_label_(Label::of("unmask")) {
   const Context context = context_of(options);
   sections_.push_back(std::make_unique<Section>());
   Section& first = *sections_[0];
@@ -228,12 +250,29 @@ LiveRunner::LiveRunner(const Registry& registry, std::vector<InputSpec> inputs, 
     const double max_gap = std::floor(options_.max_gap_s * f.rate_hz);
     if (!(max_gap >= 0 && max_gap < 1e15))
       throw ConfigError("max_gap_s", fmt::format("{}", options_.max_gap_s), "a time of zero or more [s]");
-    clocks_.push_back({options_.first_counter.value_or(0), 0, options_.first_counter.has_value(),
-                       static_cast<std::int64_t>(max_gap)});
+    if (options_.hold_packets < 0 || options_.hold_packets > 1024)
+      throw ConfigError("hold_packets", fmt::format("{}", options_.hold_packets), "0 to 1024 packets");
+    StreamFormat packets = inputs[static_cast<std::size_t>(i)].format;
+    packets.max_frames = std::max<Index>(packets.max_frames, 1);
+    inputs_.push_back(std::make_unique<Input>(*this, i, packets, f,
+                                              Sequencer::Options{.max_gap = static_cast<std::int64_t>(max_gap),
+                                                                 .hold = options_.hold_packets,
+                                                                 .first = options_.first_counter}));
     widest = std::max(widest, f.size());
   }
   missing_.resize(static_cast<std::size_t>(widest * options_.block) * bytes_of(options_.precision));
   fill_missing({missing_.data(), options_.precision, widest, options_.block, widest});
+  step_events_.reserve(1024);
+  if (options_.time_nodes)
+    for (auto& s : sections_) {
+      std::vector<LatencyHistogram*> took(s->graph->names().size(), nullptr);
+      for (std::size_t i = s->graph->input_count(); i < took.size(); ++i) {
+        node_histograms_.push_back(std::make_unique<LatencyHistogram>());
+        took[i] = node_histograms_.back().get();
+        node_times_.push_back({s->graph->names()[i], took[i]});
+      }
+      s->graph->on_time([took](int i, std::int64_t ns) { took[static_cast<std::size_t>(i)]->add(ns); });
+    }
 
   try {
     for (auto& s : sections_)
@@ -270,70 +309,131 @@ void LiveRunner::on_output(const std::string& node, SinkFn sink) {
   at.section->graph->on_output(at.index, std::move(sink));
 }
 
-void LiveRunner::push(const Packet& packet, int input) noexcept {
-  const std::int64_t arrived = packet.received_ns ? packet.received_ns : now_ns();
-  const auto drop = [&](Counter& counter) {
-    counter.add();
+Fate LiveRunner::push(const Packet& given, int input) noexcept {
+  Packet packet = given;
+  if (packet.received_ns == 0) packet.received_ns = steady_ns();
+  const std::int64_t serial = pushed_++;
+  if (input < 0 || input >= static_cast<int>(inputs_.size()) || finished_) {
+    refused_packets_.add();
     lost_events_.add(static_cast<std::int64_t>(packet.events.size()));
-  };
-  if (input < 0 || input >= static_cast<int>(clocks_.size()) || finished_) return drop(refused_packets_);
-  const StreamFormat& format = sections_[0]->graph->format(input);
-  Clock& clock = clocks_[static_cast<std::size_t>(input)];
-  if (packet.x.rows != format.size() || packet.x.frames <= 0) return drop(refused_packets_);
-  if (!clock.started) {
-    clock.first = packet.counter;
-    clock.started = true;
+    return Fate::refused;
   }
-  std::int64_t at = 0, end = 0, missing = 0;  // frame index of the packet, past its end; a counter is never trusted
-  if (__builtin_sub_overflow(packet.counter, clock.first, &at) || __builtin_add_overflow(at, packet.x.frames, &end) ||
-      __builtin_sub_overflow(at, clock.next, &missing) || missing > clock.max_gap)
-    return drop(refused_packets_);
-  if (end <= clock.next) return drop(late_packets_);
-
-  if (missing > 0) {
-    gaps_.add();
-    missing_frames_.add(missing);
-    if (event_sink_)
-      event_sink_({.onset_s = format.time_of(clock.next),
-                   .duration_s = static_cast<double>(missing) / format.rate_hz,
-                   .value = static_cast<double>(missing),
-                   .label = gap_label_});
-    for (std::int64_t left = missing; left > 0;) {
-      const Index n = std::min<Index>(left, options_.block);
-      give(input, ConstFrames(missing_.data(), options_.precision, format.size(), n, format.size()), {});
-      left -= n;
-    }
-  }
-  // frames that overlap what is already there, and the events that came with them
-  const Index repeated = std::max<Index>(0, -missing);
-  repeated_frames_.add(repeated);
-  auto events = packet.events;
-  if (repeated > 0) {
-    const double known_s = format.time_of(clock.next);
-    while (!events.empty() && events.front().onset_s < known_s) {
-      events = events.subspan(1);
-      lost_events_.add();
-    }
-  }
-  packets_.add();
-  frames_.add(packet.x.frames - repeated);
-  for (Index k = repeated; k < packet.x.frames; k += options_.block) {
-    give(input, packet.x.slice(k, std::min(options_.block, packet.x.frames - k)), events);
-    events = {};  // the graph holds them until their time
-  }
-  latency_.add(now_ns() - arrived);
+  Input& to = *inputs_[static_cast<std::size_t>(input)];
+  const Fate fate = to.sequencer.push(packet, serial, to);
+  if (fate == Fate::used) latency_.add(steady_ns() - packet.received_ns);
+  return fate;
 }
 
-void LiveRunner::give(int input, ConstFrames x, std::span<const Event> events) noexcept {
+void LiveRunner::release(int input) noexcept {
+  Input& of = *inputs_[static_cast<std::size_t>(input)];
+  of.sequencer.release(of);
+}
+void LiveRunner::give_up(std::int64_t frames, int input) noexcept {
+  Input& of = *inputs_[static_cast<std::size_t>(input)];
+  of.sequencer.give_up(frames, of);
+}
+std::int64_t LiveRunner::next_frame(int input) const noexcept {
+  return inputs_[static_cast<std::size_t>(input)]->sequencer.next();
+}
+std::int64_t LiveRunner::first_counter(int input) const noexcept {
+  return inputs_[static_cast<std::size_t>(input)]->sequencer.first_counter();
+}
+Index LiveRunner::held(int input) const noexcept { return inputs_[static_cast<std::size_t>(input)]->sequencer.held(); }
+
+bool LiveRunner::post(const Event& event) {
+  std::lock_guard lock(post_mutex_);
+  return posted_.push(event);
+}
+
+void LiveRunner::mask(int input, Index row, bool masked) {
+  if (input < 0 || input >= static_cast<int>(inputs_.size()))
+    throw ConfigError("mask", fmt::format("input {}", input), fmt::format("an input from 0 to {}", inputs_.size() - 1));
+  Input& of = *inputs_[static_cast<std::size_t>(input)];
+  if (row < 0 || row >= of.format.size())
+    throw ConfigError("mask", fmt::format("row {}", row), fmt::format("a row from 0 to {}", of.format.size() - 1));
+  of.wanted[static_cast<std::size_t>(row)].store(masked, std::memory_order_relaxed);
+  of.wanted_version.fetch_add(1, std::memory_order_release);
+}
+
+void LiveRunner::Input::missing(std::int64_t first, std::int64_t frames) noexcept {
+  if (runner.event_sink_)
+    runner.event_sink_({.onset_s = format.time_of(first),
+                        .duration_s = static_cast<double>(frames) / format.rate_hz,
+                        .value = static_cast<double>(frames),
+                        .label = runner.gap_label_});
+  for (std::int64_t done = 0; done < frames;) {
+    const Index n = std::min<Index>(frames - done, format.max_frames);
+    runner.give(*this, ConstFrames(runner.missing_.data(), format.scalar, format.size(), n, format.size()), {},
+                {.input = index, .first_frame = first + done, .frames = n, .packet = -1, .offset = 0, .events = {}});
+    done += n;
+  }
+}
+
+void LiveRunner::Input::frames(std::int64_t first, ConstFrames x, std::span<const Event> events, std::int64_t serial,
+                               Index skipped) noexcept {
+  for (Index k = 0; k < x.frames; k += format.max_frames) {
+    const Index n = std::min(format.max_frames, x.frames - k);
+    runner.give(
+        *this, x.slice(k, n), events,
+        {.input = index, .first_frame = first + k, .frames = n, .packet = serial, .offset = skipped + k, .events = {}});
+    events = {};  // the graph holds them until their time
+  }
+}
+
+void LiveRunner::apply_masks(Input& input) noexcept {
+  const std::int64_t version = input.wanted_version.load(std::memory_order_acquire);
+  if (version == input.version) return;
+  input.version = version;
+  for (std::size_t row = 0; row < input.masked.size(); ++row) {
+    const std::uint8_t wanted = input.wanted[row].load(std::memory_order_relaxed);
+    if (wanted == input.masked[row]) continue;
+    input.masked[row] = wanted;
+    input.n_masked += wanted ? 1 : -1;
+    if (event_sink_)
+      event_sink_({.onset_s = sections_[0]->time_s,
+                   .value = static_cast<double>(input.index),
+                   .label = wanted ? mask_label_ : unmask_label_,
+                   .row = static_cast<std::int32_t>(row)});
+  }
+}
+
+namespace {
+template <class T>
+void mask_rows(FrameSpan<T> frames, const std::vector<std::uint8_t>& masked) noexcept {
+  for (Index k = 0; k < frames.frames; ++k)
+    for (std::size_t row = 0; row < masked.size(); ++row)
+      if (masked[row]) frames.frame(k)[row] = std::numeric_limits<T>::quiet_NaN();
+}
+}  // namespace
+
+void LiveRunner::give(Input& input, ConstFrames x, std::span<const Event> events, LiveStep step) noexcept {
   Section& first = *sections_[0];
-  Clock& clock = clocks_[static_cast<std::size_t>(input)];
+  first.time_s = input.format.time_of(step.first_frame);
+  apply_masks(input);
+  if (const Event* posted = posted_.front()) {
+    step_events_.assign(events.begin(), events.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(
+                                                             events.size(), step_events_.capacity() - 64)));
+    lost_events_.add(static_cast<std::int64_t>(events.size() - step_events_.size()));
+    for (; posted && step_events_.size() < step_events_.capacity(); posted = posted_.front()) {
+      step_events_.push_back(*posted);
+      posted_.pop();
+    }
+    events = step_events_;
+  }
+  step.events = events;
+  if (step_sink_) step_sink_(step);
+  if (input.n_masked > 0 && step.packet >= 0) {
+    const MutableFrames room(input.masked_frames.data(), x.scalar, x.rows, x.frames, x.rows);
+    copy_frames(x, room);
+    if (x.scalar == Scalar::f32) mask_rows(room.as<float>(), input.masked);
+    else mask_rows(room.as<double>(), input.masked);
+    x = room;
+  }
   Block block;
   block.x = x;
-  block.first_frame = clock.next;
+  block.first_frame = step.first_frame;
   block.events = events;
-  clock.next += x.frames;
-  first.time_s = first.graph->format(input).time_of(block.first_frame);
-  first.graph->push(input, block);
+  first.graph->push(input.index, block);
   tell_swaps();
 }
 
@@ -351,36 +451,36 @@ void LiveRunner::tell_swaps() noexcept {
 
 void LiveRunner::finish() noexcept {
   if (finished_) return;
-  finished_ = true;
   for (auto& s : sections_)
     if (s->queue) s->queue->wait_for_room();
+  for (auto& input : inputs_) input->sequencer.release(*input);
   sections_[0]->graph->flush();
   for (auto& feed : sections_[0]->feeds) feed.to->queue->close();
   for (auto& s : sections_)
     if (s->thread.joinable()) s->thread.join();
   tell_swaps();
+  finished_ = true;
 }
 
-void LiveRunner::swap(const std::string& node, std::shared_ptr<const Model> model) {
+std::int64_t LiveRunner::swap(const std::string& node, std::shared_ptr<const Model> model) {
   const Place at = place_of(node);
   const auto spec = std::find_if(nodes_.begin(), nodes_.end(), [&](auto& n) { return n.name == node; });
   if (spec == nodes_.end() || !registry_.at(spec->use, place(*spec)).trained)
     throw ConfigError("swap", "\"" + node + "\"", "a node with a model");
-  at.section->graph->swap(at.index,
-                          registry_.at(spec->use, place(*spec)).make(spec->params, model.get(), place(*spec)));
+  const std::int64_t number = ++swap_number_;
+  at.section->graph->swap(at.index, registry_.at(spec->use, place(*spec)).make(spec->params, model.get(), place(*spec)),
+                          number);
+  return number;
 }
 
 LiveCounts LiveRunner::counts() const {
-  LiveCounts counts{.packets = packets_.value(),
-                    .frames = frames_.value(),
-                    .gaps = gaps_.value(),
-                    .missing_frames = missing_frames_.value(),
-                    .late_packets = late_packets_.value(),
-                    .repeated_frames = repeated_frames_.value(),
-                    .refused_packets = refused_packets_.value(),
-                    .lost_events = lost_events_.value(),
-                    .swaps = 0,
-                    .queues = {}};
+  LiveCounts counts;
+  for (auto& input : inputs_) {
+    counts.inputs.push_back(input->sequencer.counts());
+    counts += counts.inputs.back();
+  }
+  counts.refused_packets += refused_packets_.value();
+  counts.lost_events += lost_events_.value();
   for (auto& s : sections_) {
     counts.lost_events += s->graph->lost_events() + s->untold.value();
     counts.swaps += s->graph->swaps_done();

@@ -2,9 +2,11 @@
 /// time runs behind a queue, on a thread of its own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,44 +14,46 @@
 #include "core/graph.h"
 #include "realtime/latency.h"
 #include "realtime/queue.h"
+#include "realtime/sequencer.h"
+#include "realtime/source.h"
 
 namespace percept {
-
-/// What a device hands over at once.
-struct Packet {
-  ConstFrames x = {};                  ///< of either scalar
-  std::int64_t counter = 0;            ///< the device's count of the first frame
-  std::span<const Event> events = {};  ///< recording time; one that comes late keeps its true onset
-  std::int64_t received_ns = 0;  ///< steady clock when it arrived, so that waiting counts as latency; 0: at push()
-};
 
 struct LiveOptions {
   Scalar precision = Scalar::f32;
   Index block = 256;                               ///< frames the graph takes at once; a larger packet goes in pieces
   bool require_real_time = true;                   ///< refuse on push()'s thread what may allocate or take long
   double max_gap_s = 60;                           ///< a jump of the counter beyond this is a broken counter, not a gap
+  Index hold_packets = 0;                          ///< packets of an input that may wait for an earlier one
   std::optional<std::int64_t> first_counter = {};  ///< the counter of frame 0; not set: that of the first packet
+  bool time_nodes = false;                         ///< measure every node (LiveRunner::node_times)
   std::uint64_t seed = 0;
   Counters* counters = nullptr;
 };
 
-/// What became of the packets so far.
-struct LiveCounts {
-  std::int64_t packets = 0, frames = 0;       ///< given to the graph, missing frames not counted
-  std::int64_t gaps = 0, missing_frames = 0;  ///< the counter jumped; these frames are NaN
-  std::int64_t late_packets = 0;              ///< a duplicate, or it came after its place was filled: dropped
-  std::int64_t repeated_frames = 0;           ///< leading frames of a packet that overlapped the one before: dropped
-  std::int64_t refused_packets = 0;  ///< no such input, wrong row count, no frames, or an impossible counter: dropped
-  std::int64_t lost_events = 0;      ///< came with what was dropped, or found no room in the graph
+/// What became of the packets so far: the sum over the inputs, and each by itself.
+struct LiveCounts : SequenceCounts {
   std::int64_t swaps = 0;
   struct Queue : QueueCounts {
     std::string node;  ///< the one with the `queue` key
   };
   std::vector<Queue> queues;  ///< in the order the graph runs
+  std::vector<SequenceCounts> inputs;
+};
+
+/// One block as the graph was given it. The same steps give the same bits again (core/runner.h: Partition).
+struct LiveStep {
+  int input = 0;
+  std::int64_t first_frame = 0;
+  Index frames = 0;
+  std::int64_t packet = -1;  ///< number of the packet in the order of push(); -1: these frames are missing
+  Index offset = 0;          ///< first of its frames that is in this step
+  std::span<const Event> events;
 };
 
 /// Runs a graph on one or more inputs with a clock. push() allocates nothing once constructed.
-/// Per input, a missing frame is a NaN frame: frame k of the input is the device's frame first_counter + k, always.
+/// Per input, a missing frame is a NaN frame: frame k of the input is the device's frame first_counter + k, always
+/// (realtime/sequencer.h says what becomes of packets that come twice, late or in another order).
 ///
 /// A node with `queue` and everything below it run on a thread of their own, behind a ring of `queue_blocks` blocks. A
 /// queue further down starts another thread. What happens when the ring is full:
@@ -76,32 +80,53 @@ class LiveRunner {
   /// Who gets the frames of a node: on the thread of push(), or on the queue's for a node behind one. Before the first
   /// push.
   void on_output(const std::string& node, SinkFn sink);
-  /// Who is told of gaps ("gap", value: frames) and swaps ("swap NODE"), in recording time, on the thread of push().
-  /// Before the first push.
+  /// Who is told of gaps ("gap", value: frames), swaps ("swap NODE", id: what swap() returned) and masks ("mask",
+  /// "unmask", row), in recording time, on the thread of push(). Before the first push.
   void on_event(std::function<void(const Event&)> sink) { event_sink_ = std::move(sink); }
+  /// Called before each block that the graph is given, on the thread of push(). Before the first push.
+  void on_step(std::function<void(const LiveStep&)> sink) { step_sink_ = std::move(sink); }
 
-  /// One packet of one input, through the whole graph as far as the queues. One thread at a time.
-  void push(const Packet& packet, int input = 0) noexcept;
+  /// One packet of one input, through the whole graph as far as the queues. One thread at a time. Packets are numbered
+  /// from 0 in the order of the calls.
+  Fate push(const Packet& packet, int input = 0) noexcept;
+  /// Nothing earlier is waited for any more: what is missing before the packets that are held is given as missing.
+  void release(int input) noexcept;
+  /// The next frames of an input are given as missing, as after a gap: predict-only steps for a device that is silent.
+  void give_up(std::int64_t frames, int input = 0) noexcept;
+  /// Index of the frame that an input is expected to bring next, and the device's counter of its frame 0.
+  std::int64_t next_frame(int input) const noexcept;
+  std::int64_t first_counter(int input) const noexcept;
+  Index held(int input) const noexcept;
+  /// An event from outside, told to the graph with the next block of any input. Any thread. False when there is no room
+  /// (more than 64 wait).
+  bool post(const Event& event);
+  /// From the next block on a row of an input is NaN, or is taken again; its samples are not touched. Any thread.
+  /// Throws ConfigError when there is no such row.
+  void mask(int input, Index row, bool masked);
   /// End of every input: gives what stages hold back, empties the queues and ends their threads. Queues lose nothing
   /// from here on. Packets that come later are refused.
   void finish() noexcept;
 
   /// Puts a newly fitted model into a trained node, between two packets; the node's state lives on.
-  /// Any thread. Throws ConfigError when the node is not trained or the model gives another output.
-  void swap(const std::string& node, std::shared_ptr<const Model> model);
+  /// Any thread. Returns the number of this swap, from 1. Throws ConfigError when the node is not trained or the model
+  /// gives another output.
+  std::int64_t swap(const std::string& node, std::shared_ptr<const Model> model);
 
   /// Any thread.
   LiveCounts counts() const;
   /// From a packet's arrival until every sink has its frames, queues and what is behind them left out.
   const LatencyHistogram& latency() const { return latency_; }
   LatencyHistogram& latency() { return latency_; }
+  /// What one step of each node took, with LiveOptions::time_nodes; in the order the graph runs.
+  struct NodeTime {
+    std::string node;
+    const LatencyHistogram* took = nullptr;
+  };
+  const std::vector<NodeTime>& node_times() const { return node_times_; }
+  std::size_t input_count() const { return inputs_.size(); }
 
  private:
-  struct Clock {
-    std::int64_t first = 0, next = 0;  ///< counter of frame 0; index of the frame that comes next
-    bool started = false;
-    std::int64_t max_gap = 0;
-  };
+  struct Input;
   struct Section;
   struct Place {
     Section* section = nullptr;
@@ -109,7 +134,8 @@ class LiveRunner {
   };
   /// Where a node or an input runs. Throws ConfigError when there is none of that name.
   Place place_of(const std::string& node) const;
-  void give(int input, ConstFrames x, std::span<const Event> events) noexcept;
+  void give(Input& input, ConstFrames x, std::span<const Event> events, LiveStep step) noexcept;
+  void apply_masks(Input& input) noexcept;
   void tell_swaps() noexcept;
   void end_threads() noexcept;
 
@@ -119,13 +145,22 @@ class LiveRunner {
   std::vector<std::string> names_;  ///< inputs, then nodes
   // The first runs on the thread of push(); each other one behind its queue. A section is fed by an earlier one.
   std::vector<std::unique_ptr<Section>> sections_;
-  std::vector<Clock> clocks_;
+  std::vector<std::unique_ptr<Input>> inputs_;
   std::vector<std::byte> missing_;  ///< NaN for one block of the widest input
   std::function<void(const Event&)> event_sink_;
-  Label gap_label_;
+  std::function<void(const LiveStep&)> step_sink_;
+  Label gap_label_, mask_label_, unmask_label_;
   bool finished_ = false;
+  std::int64_t pushed_ = 0;
+  std::atomic<std::int64_t> swap_number_{0};
+  // events from other threads; those who post wait for each other, push() for nobody
+  std::mutex post_mutex_;
+  SpscRing<Event> posted_{64};
+  std::vector<Event> step_events_;
   LatencyHistogram latency_;
-  Counter packets_, frames_, gaps_, missing_frames_, late_packets_, repeated_frames_, refused_packets_, lost_events_;
+  std::vector<std::unique_ptr<LatencyHistogram>> node_histograms_;
+  std::vector<NodeTime> node_times_;
+  Counter refused_packets_, lost_events_;
 };
 
 }  // namespace percept

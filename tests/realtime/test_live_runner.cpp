@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -18,12 +19,14 @@
 #include "preprocessing/stages.h"
 #include "realtime/replay.h"
 #include "tests/support/alloc.h"
+#include "tests/support/errors.h"
 
 namespace percept {
 namespace {
 
 using testing::AllocationCounter;
 using ::testing::HasSubstr;
+using testing::message_of;
 
 /// Causal, but makes no promise about its time.
 class Slow final : public Stage {
@@ -233,7 +236,7 @@ TEST(LiveRunner, LateAndRepeatedPacketsAreDroppedAndCounted) {
   push(2, 5);            // long known
   push(5, 10, {&e, 1});  // half of it known
   push(15, 85);
-  EXPECT_EQ(live.counts().late_packets, 2);
+  EXPECT_EQ(live.counts().duplicate_packets, 2);
   EXPECT_EQ(live.counts().repeated_frames, 5);
   EXPECT_EQ(live.counts().lost_events, 2);
   EXPECT_EQ(live.counts().packets, 3);
@@ -252,7 +255,7 @@ TEST(LiveRunner, LateAndRepeatedPacketsAreDroppedAndCounted) {
   EXPECT_EQ(live.counts().refused_packets, 7);
   EXPECT_EQ(live.counts().gaps, 0);
   push(0, 1, {&e, 1});
-  EXPECT_EQ(live.counts().late_packets, 3);
+  EXPECT_EQ(live.counts().duplicate_packets, 3);
   EXPECT_EQ(live.counts().packets, 3);
 }
 
@@ -272,6 +275,8 @@ TEST(LiveRunner, AllocatesNothingInPush) {
         other->set("C", 1.1 * other->matrix("C"));
         live.swap("filtered", other);
       }
+      if (pushes == 22) live.mask(0, 1, true);
+      if (pushes == 24) live.post({.onset_s = 3});
       AllocationCounter counter;
       live.push(p);
       allocations += counter.count();
@@ -279,6 +284,118 @@ TEST(LiveRunner, AllocatesNothingInPush) {
     EXPECT_EQ(allocations, 0) << name_of(precision);
     EXPECT_GT(seen, 5);
     EXPECT_EQ(live.counts().swaps, 1);
+  }
+}
+
+// what a masked row gives is what it would give had the device sent NaN there
+TEST(LiveRunner, AMaskedRowIsMissingFromTheNextBlockOn) {
+  const Recording r = recording(100);
+  Eigen::MatrixXd x = r.streams[0].matrix();
+  const auto specs = std::vector{node("scaled", "zscore", {"spikes"}), node("filtered", "kalman", {"scaled"})};
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, specs, {.precision = Scalar::f64, .block = 8});
+  Outputs out;
+  std::vector<Event> told;
+  for (auto& n : specs) live.on_output(n.name, out[n.name].sink());
+  live.on_event([&](const Event& e) { told.push_back(e); });
+  for (Index t = 0; t < 100; ++t) {
+    if (t == 30) std::thread([&] { live.mask(0, 2, true); }).join();
+    if (t == 40) live.mask(0, 4, true);
+    if (t == 60) live.mask(0, 2, false);
+    live.push({.x = ConstFrames(x.data() + 5 * t, Scalar::f64, 5, 1, 5), .counter = t});
+  }
+  live.finish();
+  ASSERT_EQ(told.size(), 3u);
+  EXPECT_EQ(told[0].label.text(), "mask");
+  EXPECT_EQ(told[0].row, 2);
+  EXPECT_NEAR(told[0].onset_s, 2.3, 1e-12);
+  EXPECT_EQ(told[1].row, 4);
+  EXPECT_EQ(told[2].label.text(), "unmask");
+  EXPECT_NEAR(told[2].onset_s, 2.6, 1e-12);
+
+  Recording masked = r;
+  x.row(2).segment(30, 30).setConstant(std::numeric_limits<double>::quiet_NaN());
+  x.row(4).tail(60).setConstant(std::numeric_limits<double>::quiet_NaN());
+  masked.streams = {memory_stream("spikes", x, 100.0, 2.0)};
+  masked.events.clear();
+  expect_same(offline(masked, Scalar::f64, specs), out, "masked");
+  for (Index row : {-1, 5})
+    EXPECT_THAT(message_of<ConfigError>([&] { live.mask(0, row, true); }), HasSubstr("a row from 0 to 4"));
+  EXPECT_THAT(message_of<ConfigError>([&] { live.mask(1, 0, true); }), HasSubstr("an input from 0 to 0"));
+}
+
+TEST(LiveRunner, EventsFromOutsideComeWithTheNextBlock) {
+  const Recording r = recording(100);
+  const Eigen::MatrixXd x = r.streams[0].matrix();
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, {node("scaled", "zscore", {"spikes"})},
+                  {.precision = Scalar::f64, .block = 8});
+  Outputs out;
+  live.on_output("scaled", out["scaled"].sink());
+  const Event own{.onset_s = 2.051, .id = 1, .label = Label::of("go")};
+  for (Index t = 0; t < 10; ++t) {
+    if (t == 5) {
+      EXPECT_TRUE(live.post({.onset_s = 2.05, .id = 7, .label = Label::of("target")}));
+    }
+    live.push({.x = ConstFrames(x.data() + 5 * t, Scalar::f64, 5, 1, 5),
+               .counter = t,
+               .events = t == 5 ? std::span(&own, 1) : std::span<const Event>()});
+  }
+  ASSERT_EQ(out["scaled"].events.size(), 2u);
+  EXPECT_EQ(out["scaled"].events[0].id, 1);
+  EXPECT_EQ(out["scaled"].events[1].id, 7);
+  int taken = 0;
+  while (live.post({.onset_s = 2})) ++taken;
+  EXPECT_EQ(taken, 64);
+}
+
+// every frame is in one step, steps are told before their outputs, and pieces and missing frames say what they are
+TEST(LiveRunner, TellsEveryStep) {
+  const Recording r = recording(100);
+  const Eigen::MatrixXd x = r.streams[0].matrix();
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, {node("scaled", "zscore", {"spikes"})},
+                  {.precision = Scalar::f64, .block = 8});
+  std::vector<LiveStep> steps;
+  std::vector<std::size_t> outputs_at;
+  live.on_step([&](const LiveStep& s) { steps.push_back(s); });
+  live.on_output("scaled", [&](const Block&) { outputs_at.push_back(steps.size()); });
+  const auto push = [&](std::int64_t first, Index n) {
+    return live.push({.x = ConstFrames(x.data() + 5 * first, Scalar::f64, 5, n, 5), .counter = first});
+  };
+  EXPECT_EQ(push(0, 3), Fate::used);
+  EXPECT_EQ(push(0, 3), Fate::duplicate);
+  EXPECT_EQ(push(2, 11), Fate::used);  // one frame is known; ten in two pieces
+  EXPECT_EQ(push(16, 4), Fate::used);  // three are missing
+  live.give_up(2);
+  const std::vector<std::array<std::int64_t, 4>> truth{
+      // first, frames, packet, offset
+      {0, 3, 0, 0}, {3, 8, 2, 1}, {11, 2, 2, 9}, {13, 3, -1, 0}, {16, 4, 3, 0}, {20, 2, -1, 0}};
+  ASSERT_EQ(steps.size(), truth.size());
+  for (std::size_t i = 0; i < truth.size(); ++i) {
+    EXPECT_EQ(steps[i].first_frame, truth[i][0]) << i;
+    EXPECT_EQ(steps[i].frames, truth[i][1]) << i;
+    EXPECT_EQ(steps[i].packet, truth[i][2]) << i;
+    EXPECT_EQ(steps[i].offset, truth[i][3]) << i;
+    EXPECT_EQ(outputs_at[i], i + 1);
+  }
+  EXPECT_EQ(live.next_frame(0), 22);
+  EXPECT_EQ(live.first_counter(0), 0);
+}
+
+TEST(LiveRunner, EveryNodeIsTimed) {
+  const Recording r = recording(100);
+  const std::vector specs{node("scaled", "zscore", {"spikes"}), node("filtered", "kalman", {"scaled"})};
+  auto queued = specs;
+  queued[1].queue = "block";
+  for (auto& nodes : {specs, queued}) {
+    LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes, {.block = 8, .time_nodes = true});
+    replay(r, "spikes", {.packet = 4}, [&](const Packet& p) { live.push(p); });
+    live.finish();
+    ASSERT_EQ(live.node_times().size(), 2u);
+    EXPECT_EQ(live.node_times()[0].node, "scaled");
+    EXPECT_EQ(live.node_times()[1].node, "filtered");
+    for (auto& t : live.node_times()) {
+      EXPECT_EQ(t.took->count(), 25) << t.node;
+      EXPECT_GT(t.took->max_s(), 0);
+    }
   }
 }
 
@@ -313,13 +430,14 @@ TEST(LiveRunner, SwapInMidStreamEqualsTheTruth) {
   live.on_event([&](const Event& e) { told.push_back(e); });
   for (Index t = 0; t < 1000; ++t) {
     // a model may be made ready by another thread
-    if (t == kSwap) std::thread([&] { live.swap("filtered", other); }).join();
+    if (t == kSwap) std::thread([&] { EXPECT_EQ(live.swap("filtered", other), 1); }).join();
     live.push({.x = block(t, 1).x, .counter = t});
   }
   EXPECT_TRUE(out == truth);
   EXPECT_EQ(live.counts().swaps, 1);
   ASSERT_EQ(told.size(), 1u);
   EXPECT_EQ(told[0].label.text(), "swap filtered");
+  EXPECT_EQ(told[0].id, 1);
   EXPECT_NEAR(told[0].onset_s, 2.0 + kSwap / 100.0, 1e-12);
 
   LiveRunner plain(registry(), {{"spikes", r.streams[0].format}}, specs, {.precision = Scalar::f64, .block = 1000});
