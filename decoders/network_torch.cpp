@@ -3,16 +3,13 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstring>
-#include <map>
 #include <numbers>
 
 #include "core/error.h"
 #include "core/files.h"
-#include "core/model.h"
 #include "decoders/network_training.h"
+#include "numerics/training.h"
 
 namespace percept {
 namespace {
@@ -35,15 +32,14 @@ class Weights {
   void start(at::Generator& random) {
     std::int64_t n = 0;
     for (auto& shape : shapes_) n += c10::multiply_integers(shape);
-    values = at::empty({n}, at::kFloat);
-    gradient = at::zeros({n}, at::kFloat);
+    values.resize(static_cast<std::size_t>(n));
+    gradient.resize(values.size());
     std::int64_t at = 0;
     for (std::size_t i = 0; i < shapes_.size(); ++i) {
-      const std::int64_t size = c10::multiply_integers(shapes_[i]);
-      views_.push_back(values.narrow(0, at, size).view(shapes_[i]).uniform_(-bounds_[i], bounds_[i], random));
-      views_.back().set_requires_grad(true);
-      views_.back().mutable_grad() = gradient.narrow(0, at, size).view(shapes_[i]);
-      at += size;
+      views_.push_back(at::from_blob(values.data() + at, shapes_[i], at::kFloat));
+      views_.back().uniform_(-bounds_[i], bounds_[i], random).set_requires_grad(true);
+      views_.back().mutable_grad() = at::from_blob(gradient.data() + at, shapes_[i], at::kFloat);
+      at += c10::multiply_integers(shapes_[i]);
     }
   }
   const at::Tensor& operator[](std::size_t i) const { return views_[i]; }
@@ -55,7 +51,7 @@ class Weights {
     return all;
   }
 
-  at::Tensor values, gradient;
+  std::vector<float> values, gradient;
 
  private:
   std::vector<std::string> names_;
@@ -215,53 +211,20 @@ class Frames {
 
 /// Everything that a training changes.
 struct Training {
-  at::Tensor weights, moment, square;
-  at::Tensor average;  ///< what is kept: the running mean of the weights, or the weights
-  at::Tensor best;
-  std::int64_t step = 0, best_epoch = 0;
+  AdamW optimiser;          ///< its running mean is what is kept
+  std::vector<float> best;  ///< the mean at the best epoch
+  std::int64_t best_epoch = 0;
   double best_loss = 0;
   std::vector<double> training_losses, held_losses;
 
-  explicit Training(const at::Tensor& start)
-      : weights(start), moment(at::zeros_like(start)), square(at::zeros_like(start)), average(start.clone()),
-        best(start.clone()) {}
+  explicit Training(std::span<float> weights) : optimiser(weights), best(weights.begin(), weights.end()) {}
   std::int64_t epoch() const { return static_cast<std::int64_t>(training_losses.size()); }
 };
 
-/// AdamW and the running mean of the weights, in one pass over them.
-void adamw_step(const NetworkTask& task, Training& now, const at::Tensor& gradient, double rate) {
-  constexpr double kFirst = 0.9, kSecond = 0.999, kSmall = 1e-8;
-  const auto step = static_cast<double>(++now.step);
-  const auto size = static_cast<float>(rate / (1 - std::pow(kFirst, step)));
-  const auto unbias = static_cast<float>(1 / std::sqrt(1 - std::pow(kSecond, step)));
-  const auto keep = static_cast<float>(1 - rate * task.weight_decay);
-  // at first the mean follows closely, or it would long be that of the random start
-  const auto mean = static_cast<float>(std::min(task.weight_average, (1 + step) / (10 + step)));
-  float *w = now.weights.data_ptr<float>(), *m = now.moment.data_ptr<float>(), *v = now.square.data_ptr<float>(),
-        *a = now.average.data_ptr<float>();
-  const float* g = gradient.data_ptr<float>();
-  for (std::int64_t i = 0; i < now.weights.numel(); ++i) {
-    m[i] = static_cast<float>(kFirst) * m[i] + static_cast<float>(1 - kFirst) * g[i];
-    v[i] = static_cast<float>(kSecond) * v[i] + static_cast<float>(1 - kSecond) * g[i] * g[i];
-    w[i] = keep * w[i] - size * m[i] / (std::sqrt(v[i]) * unbias + static_cast<float>(kSmall));
-    a[i] = mean * a[i] + (1 - mean) * w[i];
-  }
-}
-
 // --- checkpoints -------------------------------------------------------------------------------------------
 
-template <class T>
-Tensor tensor_of(const T* values, std::int64_t n, Tensor::Type type) {
-  Tensor t;
-  t.type = type;
-  t.shape = {n};
-  t.data.resize(static_cast<std::size_t>(n) * sizeof(T));
-  if (n > 0) std::memcpy(t.data.data(), values, t.data.size());
-  return t;
-}
-
 /// Digest of everything that decides the result.
-std::vector<std::int64_t> fingerprint(const NetworkTask& task) {
+std::string fingerprint(const NetworkTask& task) {
   Sha256 digest;
   const auto add = [&](const auto& v) { digest.add(v.data(), v.size() * sizeof v[0]); };
   const auto number = [&](auto v) { digest.add(&v, sizeof v); };
@@ -282,81 +245,19 @@ std::vector<std::int64_t> fingerprint(const NetworkTask& task) {
        {task.dropout, task.input_noise, task.input_dropout, task.learning_rate, task.weight_decay, task.weight_average})
     number(v);
   number(task.seed);
-  const std::string hex = digest.hex();
-  std::vector<std::int64_t> words;
-  for (std::size_t i = 0; i < 64; i += 16)
-    words.push_back(static_cast<std::int64_t>(std::stoull(hex.substr(i, 16), nullptr, 16)));
-  return words;
+  return digest.hex();
 }
 
-class Checkpoint {
- public:
-  explicit Checkpoint(const NetworkTask& task) : file_(task.checkpoint) {
-    if (!file_.empty()) fingerprint_ = fingerprint(task);
-  }
-  void load(Training& now) const {
-    if (file_.empty() || !std::filesystem::exists(file_)) return;
-    const auto all = read_safetensors(file_);
-    const auto read = [&]<class T>(const char* name, std::vector<T>& out, Tensor::Type type) {
-      const auto at = all.find(name);
-      if (at == all.end() || at->second.type != type)
-        throw DataError(file_.string(), name, "an array of a training", at == all.end() ? "none" : "another type");
-      out.resize(at->second.elements());
-      if (!out.empty()) std::memcpy(out.data(), at->second.data.data(), at->second.data.size());
-    };
-    std::vector<std::int64_t> words;
-    read("fingerprint", words, Tensor::Type::i64);
-    if (words != fingerprint_) return;
-    for (const auto& [name, tensor] : arrays(now)) {
-      std::vector<float> values;
-      read(name, values, Tensor::Type::f32);
-      if (static_cast<std::int64_t>(values.size()) != tensor.numel())
-        throw DataError(file_.string(), name, std::to_string(tensor.numel()) + " values",
-                        std::to_string(values.size()));
-      std::copy(values.begin(), values.end(), tensor.data_ptr<float>());
-    }
-    std::vector<double> best;
-    read("counts", words, Tensor::Type::i64);
-    read("best_loss", best, Tensor::Type::f64);
-    read("training_losses", now.training_losses, Tensor::Type::f64);
-    read("held_losses", now.held_losses, Tensor::Type::f64);
-    if (words.size() != 2 || best.size() != 1)
-      throw DataError(file_.string(), "counts", "2 and 1 numbers", std::to_string(words.size()));
-    now.step = words[0];
-    now.best_epoch = words[1];
-    now.best_loss = best[0];
-  }
-  void save(const Training& now) {
-    if (file_.empty()) return;
-    std::map<std::string, Tensor> all;
-    for (const auto& [name, t] : arrays(now)) all[name] = tensor_of(t.data_ptr<float>(), t.numel(), Tensor::Type::f32);
-    const std::int64_t counts[] = {now.step, now.best_epoch};
-    const auto doubles = [](const std::vector<double>& v) {
-      return tensor_of(v.data(), static_cast<std::int64_t>(v.size()), Tensor::Type::f64);
-    };
-    all["counts"] = tensor_of(counts, 2, Tensor::Type::i64);
-    all["best_loss"] = tensor_of(&now.best_loss, 1, Tensor::Type::f64);
-    all["training_losses"] = doubles(now.training_losses);
-    all["held_losses"] = doubles(now.held_losses);
-    all["fingerprint"] = tensor_of(fingerprint_.data(), 4, Tensor::Type::i64);
-    std::filesystem::create_directories(file_.parent_path());
-    write_atomic(file_, format_safetensors(all));
-    saved_ = std::chrono::steady_clock::now();
-  }
-  /// Writing takes longer than an epoch of a small network, so not after each.
-  void save_now_and_then(const Training& now) {
-    if (std::chrono::steady_clock::now() - saved_ > std::chrono::seconds(2)) save(now);
-  }
-
- private:
-  static std::vector<std::pair<const char*, at::Tensor>> arrays(const Training& t) {
-    return {
-        {"weights", t.weights}, {"moment", t.moment}, {"square", t.square}, {"average", t.average}, {"best", t.best}};
-  }
-  std::filesystem::path file_;
-  std::vector<std::int64_t> fingerprint_;
-  std::chrono::steady_clock::time_point saved_{};
-};
+TrainingCheckpoint::Contents contents(Training& now) {
+  return {{{"weights", now.optimiser.weights},
+           {"moment", now.optimiser.moment},
+           {"square", now.optimiser.square},
+           {"average", now.optimiser.average},
+           {"best", now.best}},
+          {{"best_loss", {&now.best_loss, 1}}},
+          {{"step", {&now.optimiser.step, 1}}, {"best_epoch", {&now.best_epoch, 1}}},
+          {{"training_losses", &now.training_losses}, {"held_losses", &now.held_losses}}};
+}
 
 // --- the loop ----------------------------------------------------------------------------------------------
 
@@ -370,8 +271,8 @@ class TorchNetworkTraining final : public NetworkTraining {
     const Frames held_frames(task, task.held);
     const bool held = held_frames.frames() > 0;
     Training now(network.weights.values);
-    Checkpoint checkpoint(task);
-    checkpoint.load(now);
+    TrainingCheckpoint checkpoint(task.checkpoint, task.checkpoint.empty() ? "" : fingerprint(task));
+    checkpoint.load(contents(now));
 
     while (now.epoch() < task.epochs && !(held && task.patience > 0 && now.epoch() - now.best_epoch >= task.patience)) {
       const std::int64_t epoch = now.epoch() + 1;
@@ -380,31 +281,30 @@ class TorchNetworkTraining final : public NetworkTraining {
       const double training_loss = run_epoch(task, network, frames, now, random, epoch);
       double loss = training_loss;
       if (held) {
-        const at::Tensor weights = now.weights.clone();
-        now.weights.copy_(now.average);
+        std::swap_ranges(network.weights.values.begin(), network.weights.values.end(), now.optimiser.average.begin());
         loss = held_frames.loss(held_frames.output(network));
-        now.weights.copy_(weights);
+        std::swap_ranges(network.weights.values.begin(), network.weights.values.end(), now.optimiser.average.begin());
       }
       if (!std::isfinite(loss))
         throw Error(task.where + ": the held-out loss is not finite after epoch " + std::to_string(epoch) +
                     ": expected a finite one (are all values finite? is learning_rate too high?)");
       if (epoch == 1 || !held || loss < now.best_loss) {
-        now.best.copy_(now.average);
+        now.best = now.optimiser.average;
         now.best_loss = loss;
         now.best_epoch = epoch;
       }
       now.training_losses.push_back(training_loss);
       if (held) now.held_losses.push_back(loss);
-      checkpoint.save_now_and_then(now);
+      checkpoint.save_now_and_then(contents(now));
       try {
         if (task.on_epoch) task.on_epoch(epoch, loss);
       } catch (...) {
-        checkpoint.save(now);
+        checkpoint.save(contents(now));
         throw;
       }
     }
-    checkpoint.save(now);
-    now.weights.copy_(now.best);
+    checkpoint.save(contents(now));
+    network.weights.values = now.best;
     TrainedNetwork result;
     result.arrays = network.weights.arrays();
     if (held) result.held_output = values_of(held_frames.output(network));
@@ -424,7 +324,7 @@ class TorchNetworkTraining final : public NetworkTraining {
     double sum = 0;
     for (std::int64_t step = 0; step < steps; ++step) {
       const Batch b = frames.batch(order.slice(0, step * task.batch, std::min(pieces, (step + 1) * task.batch)));
-      network.weights.gradient.zero_();
+      std::fill(network.weights.gradient.begin(), network.weights.gradient.end(), 0.0F);
       const at::Tensor error = network.forward(b.x, true) - b.y;
       const at::Tensor loss = b.counts.defined() ? (error * error * b.counts).sum() / (b.counts.sum() * task.outputs)
                                                  : (error * error).mean();
@@ -438,7 +338,7 @@ class TorchNetworkTraining final : public NetworkTraining {
                           static_cast<double>(task.epochs);
       const double rate =
           task.cosine ? task.learning_rate * 0.5 * (1 + std::cos(std::numbers::pi * done)) : task.learning_rate;
-      adamw_step(task, now, network.weights.gradient, rate);
+      now.optimiser.update(network.weights.gradient, 1, rate, task.weight_decay, task.weight_average);
       sum += value / static_cast<double>(steps);
     }
     return sum;

@@ -8,12 +8,12 @@
 namespace percept {
 namespace {
 
-using Counter = std::array<std::uint32_t, 4>;
+using Words = std::array<std::uint32_t, 4>;
 
 TEST(Philox, PublishedAnswers) {
-  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}), (Counter{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}));
+  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}), (Words{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}));
   constexpr std::uint32_t f = 0xffffffffu;
-  EXPECT_EQ(philox({f, f, f, f}, {f, f}), (Counter{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}));
+  EXPECT_EQ(philox({f, f, f, f}, {f, f}), (Words{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}));
 }
 
 TEST(KeyedRandom, SameQuestionSameAnswer) {
