@@ -27,6 +27,17 @@ std::string what_it_is(const StageInfo& i) {
   return s;
 }
 
+std::string params_table(const std::vector<ParamInfo>& params) {
+  if (params.empty()) return "";
+  std::string s = "\n| key | type | default | range | meaning |\n|---|---|---|---|---|\n";
+  for (auto& p : params) {
+    const auto unit = unit_text(p);
+    s += fmt::format("| `{}` | {} | {}{} | {} | {} |\n", p.key, p.type, to_json(p.fallback),
+                     unit.empty() ? "" : " " + unit, range_text(p), p.doc);
+  }
+  return s;
+}
+
 Value param_schema(const ParamInfo& p) {
   Value one = Value::table();
   const std::string item = p.type == "integers" || p.type == "integer" ? "integer"
@@ -96,6 +107,10 @@ Value pipeline_schema(const Registry& registry) {
   }
   const auto list = [](const Value& items) { return Value::object({{"type", "array"}, {"items", items}}); };
   const Value table = Value::object({{"type", "object"}});
+  Value search = table;  // and a table for each node
+  for (auto& section : pipeline_sections())
+    if (section.name == "[search]")
+      for (auto& p : section.params) search["properties"][p.key] = param_schema(p);
   return Value::object({{"$schema", "https://json-schema.org/draft/2020-12/schema"},
                         {"title", "percept pipeline"},
                         {"type", "object"},
@@ -104,7 +119,7 @@ Value pipeline_schema(const Registry& registry) {
                                                       {"input", table},
                                                       {"stage", list(Value::object({{"oneOf", stages}}))},
                                                       {"split", list(table)},
-                                                      {"search", table},
+                                                      {"search", search},
                                                       {"score", list(table)},
                                                       {"run", table},
                                                       {"output", table}})},
@@ -123,18 +138,15 @@ std::string reference_markdown(const Registry& registry) {
   for (auto& m : evaluation::metrics())
     s += fmt::format("| `{}` | {} | {} | {} | {} |\n", m.name, m.unit, m.lower_is_better ? "lower" : "higher",
                      m.per_output ? "yes" : "no", m.doc);
+  s += "\n## Sections of a pipeline file\n";
+  for (auto& section : pipeline_sections())
+    s += fmt::format("\n### {}\n\n{}\n{}", section.name, section.doc, params_table(section.params));
   s += "\n## Stages\n\nA pipeline file names one with `use = \"...\"`. Every stage also takes `name`, `from`, `align`, "
        "`queue`, `queue_blocks`;\na learned one `target`, `fit`, `fit_s`, `model`.\n";
   for (auto& i : registry.all()) {
     s += fmt::format("\n### {}\n\n{} In `{}/`; {}; version {}.\n", i.name, i.doc, i.folder, what_it_is(i), i.version);
     if (!i.paper.empty()) s += "\nSource: " + i.paper + "\n";
-    if (i.params.empty()) continue;
-    s += "\n| key | type | default | range | meaning |\n|---|---|---|---|---|\n";
-    for (auto& p : i.params) {
-      const auto unit = unit_text(p);
-      s += fmt::format("| `{}` | {} | {}{} | {} | {} |\n", p.key, p.type, to_json(p.fallback),
-                       unit.empty() ? "" : " " + unit, range_text(p), p.doc);
-    }
+    s += params_table(i.params);
   }
   return s;
 }

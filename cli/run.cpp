@@ -6,6 +6,7 @@
 #include "data/loaders.h"
 #include "evaluation/describe.h"
 #include "evaluation/provenance.h"
+#include "evaluation/search.h"
 #include "percept/registry.h"
 
 namespace percept::cli {
@@ -34,6 +35,11 @@ Command run_command() {
                   fmt::format("{0} is neither in a mirror nor in the cache, and a dry run fetches nothing, so "
                               "that shapes and rates are not known: percept data fetch {0}",
                               request.recording.name));
+            if (p.search) {
+              const auto candidates = evaluation::candidates_of(*p.search, p.seed).size();
+              notes.push_back(fmt::format("search: {} candidates ({}), each on up to {} inner folds", candidates,
+                                          p.search->method, p.search->inner_folds));
+            }
             const Value graph = evaluation::describe_graph(registry, request.pipeline, request.recording);
             if (!global.json) {
               fmt::print("{:<16} {:<20} {:<24} {:>10} {:>11} {:>8}  {}\n", "node", "stage", "frame", "rate [Hz]",

@@ -33,7 +33,7 @@ struct OutputSection {
     return std::tuple{
         field("folder", &OutputSection::folder, "", "Where the results go; empty: runs/<name of the file>."),
         field("report", &OutputSection::report, "", "Write report.html."),
-        field("predictions", &OutputSection::predictions, "", "Write the scored frames to predictions.h5.")};
+        field("predictions", &OutputSection::predictions, "", "Write the scored frames to predictions.percept.")};
   }
 };
 struct ScoreSection {
@@ -58,12 +58,39 @@ struct ScoreSection {
               "Length of a resampled block; 0: from the error's autocorrelation.", 0, 1e6)};
   }
 };
+struct SearchSection {
+  std::string method = "grid", metric;
+  std::int64_t candidates = 0, inner_folds = 5;
+  double gap_s = 0, reject = 0.01;
+  static constexpr auto fields() {
+    return std::tuple{
+        choice("method", &SearchSection::method,
+               "Every combination of the lists (grid), or combinations drawn from lists and ranges (random).",
+               "grid|random"),
+        field("candidates", &SearchSection::candidates, "", "How many combinations method = \"random\" draws.", 0, 1e5),
+        field("metric", &SearchSection::metric, "", "What is best; empty: the first metric of the first [[score]]."),
+        field("inner_folds", &SearchSection::inner_folds, "",
+              "Contiguous blocks of the training part; each is decoded by fits on the others.", 2, 1e6),
+        field("gap_s", &SearchSection::gap_s, "s", "Frames left out around each block.", 0, 1e9),
+        field("reject", &SearchSection::reject, "",
+              "After each fold a candidate is given up that is worse than the best one in all frames so far and on "
+              "every fold so far, when a paired one-sided t-test over the folds gives a p below this; 0: never.",
+              0, 0.2)};
+  }
+};
 
 /// Calls read(params struct) and nothing else may be in the section.
 template <class S>
 S section(const Value& config, const char* name, const std::string& file) {
   const Value* v = config.find(name);
   return v ? read_params<S>(*v, file + ": " + name) : S{};
+}
+
+/// Is it a key of that section?
+template <class S>
+bool describes(const std::string& key) {
+  const auto all = describe_params<S>();
+  return std::any_of(all.begin(), all.end(), [&](auto& p) { return p.key == key; });
 }
 
 const Value::Array& tables(const Value& config, const char* name, const std::string& file) {
@@ -180,29 +207,89 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
   return s;
 }
 
-SearchSpec read_search(const Value& t, const std::string& file, const std::vector<StageSpec>& stages) {
+/// A list, or { from, to, log } of a parameter that is a number.
+SearchSpec::Tried read_tried(const StageSpec& stage, const std::string& key, const Value& v, const std::string& where,
+                             bool random, const StageInfo& info) {
+  const std::string at = fmt::format("{}.{}.{}", where, stage.node.name, key);
+  SearchSpec::Tried t;
+  t.key = stage.node.name + "." + key;
+  const auto param = std::find_if(info.params.begin(), info.params.end(), [&](auto& p) { return p.key == key; });
+  const bool reserved =
+      std::find(reserved_stage_keys().begin(), reserved_stage_keys().end(), key) != reserved_stage_keys().end();
+  if (param == info.params.end() && (!reserved || key == "name")) {
+    std::vector<std::string> known;
+    for (auto& p : info.params) known.push_back(p.key);
+    throw ConfigError(at, "",
+                      fmt::format("a key of '{}': {}{}", info.name, fmt::join(known, ", "), did_you_mean(key, known)));
+  }
+  const bool number = param != info.params.end() && (param->type == "integer" || param->type == "number");
+  if (v.is_table()) {
+    refuse_unknown_keys(v, {"from", "to", "log"}, at);
+    if (!random)
+      throw ConfigError(at, to_json(v), "a list of values to try, or method = \"random\" to draw from a range");
+    if (!number) throw ConfigError(at, to_json(v), "a list of values to try: a range is for a key that is one number");
+    t.integer = param->type == "integer";
+    if (const Value* log = v.find("log")) {
+      if (!log->is_bool()) throw ConfigError(at + ".log", to_json(*log), "true or false");
+      t.log = log->as_bool();
+    }
+    for (const char* end : {"from", "to"}) {
+      const Value* x = v.find(end);
+      if (!x) throw ConfigError(at + "." + end, "", "a number: { from = 1, to = 10 }");
+      ParamInfo limits = *param;
+      limits.key = key + "." + end;
+      check_parameter(*x, limits, where + "." + stage.node.name);
+      (end[0] == 'f' ? t.from : t.to) = x->as_number();
+    }
+    if (!(t.from < t.to)) throw ConfigError(at, to_json(v), "from < to");
+    if (t.log && !(t.from > 0)) throw ConfigError(at, to_json(v), "from > 0, since log = true");
+    return t;
+  }
+  if (!v.is_array() || v.as_array().empty())
+    throw ConfigError(at, to_json(v), random ? "a list of values to try, or { from, to }" : "a list of values to try");
+  t.values = v.as_array();
+  if (param != info.params.end())
+    for (auto& one : t.values) check_parameter(one, *param, where + "." + stage.node.name);
+  return t;
+}
+
+SearchSpec read_search(const Value& t, const std::string& file, const std::vector<StageSpec>& stages,
+                       const Registry& registry) {
   SearchSpec s;
   s.where = file + ": search";
-  std::vector<std::string> names{"metric", "inner_folds", "gap_s"};
+  std::vector<std::string> names;
+  for (auto& p : describe_params<SearchSection>()) names.push_back(p.key);
   for (auto& st : stages) names.push_back(st.node.name);
   refuse_unknown_keys(t, names, s.where);
+  Value own = Value::table();
+  std::vector<std::pair<const StageSpec*, const Value*>> nodes;
   for (auto& [key, v] : t.as_table()) {
-    if (key == "metric") s.metric = text(v, s.where + ".metric");
-    else if (key == "gap_s") s.gap_s = number(v, s.where + ".gap_s");
-    else if (key == "inner_folds") {
-      if (!v.is_integer() || v.as_integer() < 2)
-        throw ConfigError(s.where + ".inner_folds", to_json(v), "an integer of at least 2");
-      s.inner_folds = v.as_integer();
-    } else {
-      if (!v.is_table()) throw ConfigError(s.where + "." + key, to_json(v), fmt::format("{}.KEY = [values]", key));
-      for (auto& [param, values] : v.as_table()) {
-        if (!values.is_array() || values.as_array().empty())
-          throw ConfigError(s.where + "." + key + "." + param, to_json(values), "a list of values to try");
-        s.grid.emplace_back(key + "." + param, values.as_array());
-      }
+    const auto stage = std::find_if(stages.begin(), stages.end(), [&, k = key](auto& st) { return st.node.name == k; });
+    // a node may have the name of a key: it comes with a table
+    if (stage == stages.end() || (!v.is_table() && describes<SearchSection>(key))) {
+      own[key] = v;
+      continue;
     }
+    if (!v.is_table()) throw ConfigError(s.where + "." + key, to_json(v), fmt::format("{}.KEY = [values]", key));
+    nodes.emplace_back(&*stage, &v);
   }
-  if (s.grid.empty()) throw ConfigError(s.where, "", "at least one NODE.key = [values]");
+  const auto given = read_params<SearchSection>(own, s.where);
+  s.method = given.method;
+  s.candidates = given.candidates;
+  s.metric = given.metric;
+  s.inner_folds = given.inner_folds;
+  s.gap_s = given.gap_s;
+  s.reject = given.reject;
+  const bool random = s.method == "random";
+  if (random && s.candidates == 0) throw ConfigError(s.where + ".candidates", "", "how many candidates are drawn");
+  if (!random && own.contains("candidates"))
+    throw ConfigError(s.where + ".candidates", fmt::format("{}", s.candidates),
+                      "method = \"random\" beside it: a grid has all its combinations");
+  for (auto& [stage, v] : nodes)
+    for (auto& [key, tried] : v->as_table())
+      s.tried.push_back(
+          read_tried(*stage, key, tried, s.where, random, registry.at(stage->node.use, stage->node.where)));
+  if (s.tried.empty()) throw ConfigError(s.where, "", "at least one NODE.key = [values]");
   return s;
 }
 
@@ -248,6 +335,21 @@ const std::vector<std::string>& reserved_stage_keys() {
   return kKeys;
 }
 
+std::vector<SectionInfo> pipeline_sections() {
+  return {
+      {"[search]",
+       "Parameters chosen on inner folds of the training part, for each fold of each split anew. What is tried stands "
+       "beside these keys: `NODE.key = [values]`, and with `method = \"random\"` also `NODE.key = { from = 1, to = 10, "
+       "log = true }` for a key that is one number. The draws depend on `[run] seed` and the key alone; they have four "
+       "significant digits. The best candidate is the one with the best score over the frames of all inner folds; the "
+       "report shows all of them, with those that failed or were given up and why.",
+       describe_params<SearchSection>()},
+      {"[[score]]", "What is compared with the truth on the test rows, and the controls that stand beside it.",
+       describe_params<ScoreSection>()},
+      {"[run]", "How it is computed. All of it is part of the provenance.", describe_params<RunSection>()},
+      {"[output]", "What is written.", describe_params<OutputSection>()}};
+}
+
 Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, const Registry& registry,
                         const std::vector<std::string>& overrides) {
   Value config = given;
@@ -287,7 +389,7 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
       if (other.name == s.name) throw ConfigError(s.where, "", "a name of its own");
     p.splits.push_back(std::move(s));
   }
-  if (auto* v = config.find("search")) p.search = read_search(*v, file, p.stages);
+  if (auto* v = config.find("search")) p.search = read_search(*v, file, p.stages, registry);
   for (auto& t : tables(config, "score", file)) {
     const auto given_score = read_params<ScoreSection>(t, file + ": score");
     ScoreSpec s;

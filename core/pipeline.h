@@ -39,10 +39,21 @@ struct SplitSpec {
 };
 
 struct SearchSpec {
-  std::vector<std::pair<std::string, std::vector<Value>>> grid;  ///< "node.key" -> values, in the order of the file
+  /// What is tried for one key of one node.
+  struct Tried {
+    std::string key;            ///< "node.key"
+    std::vector<Value> values;  ///< one of these; empty: a number of the range
+    double from = 0, to = 0;    ///< closed
+    bool log = false;           ///< uniform in the logarithm
+    bool integer = false;
+  };
+  std::vector<Tried> tried;     ///< in the order of the file
+  std::string method = "grid";  ///< grid: every combination of the lists; random: `candidates` are drawn
+  std::int64_t candidates = 0;
   std::string metric;  ///< what is best on the inner split; "" = the first of the first [[score]]
   std::int64_t inner_folds = 5;
-  double gap_s = 0;  ///< between inner training and validation parts, on the time axis
+  double gap_s = 0;      ///< between inner training and validation parts, on the time axis
+  double reject = 0.01;  ///< level of the test that gives a candidate up before its last fold (evaluation/race.h)
   std::string where;
 };
 
@@ -88,5 +99,13 @@ Pipeline parse_pipeline(const Value& config, const std::filesystem::path& file, 
 
 /// The keys of a [[stage]] that belong to the graph and not to the stage.
 const std::vector<std::string>& reserved_stage_keys();
+
+/// A section of the file whose keys are declared, for the reference page.
+struct SectionInfo {
+  std::string name;  ///< "[run]", "[[score]]"
+  std::string doc;   ///< sentences
+  std::vector<ParamInfo> params;
+};
+std::vector<SectionInfo> pipeline_sections();
 
 }  // namespace percept

@@ -435,7 +435,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   result["models"] = report["models"];
   if (searches.size()) {
     result["search"] = searches;
-    report["search"] = searches.as_array()[0].at("search");
+    report["search"] = searches;
   }
   result["counters"] = counters_value(request.options.counters);
   report["counters"] = result["counters"];

@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::size_t kMemoryBytes = std::size_t{1} << 30;
 constexpr Index kCopiedFrames = 8192;
-constexpr const char* kKinds[] = {"prefix", "fits", "values", "checkpoints"};
+constexpr const char* kKinds[] = {"prefix", "fits", "scored", "values", "checkpoints"};
 
 /// A table with its own checksum, so that a flipped bit is not believed.
 void write_entry(const fs::path& file, const Value& content) {
@@ -60,6 +60,8 @@ std::size_t bytes_of_model(const Model& m) {
   for (auto& [name, tensor] : m.tensors()) n += tensor.data.size();
   return n;
 }
+
+std::string digest_of_arrays(const Model& m) { return sha256(format_safetensors(m.tensors())); }
 
 std::size_t bytes_of_stream(const Stream& s) {
   return static_cast<std::size_t>(s.frames() * s.format.size()) * bytes_of(s.format.scalar);
@@ -131,7 +133,7 @@ std::optional<WorkCache::Prefix> WorkCache::prefix(const std::string& key) {
 void WorkCache::put(const std::string& key, const Prefix& prefix, bool keep) {
   std::size_t bytes = 0;
   for (auto& s : prefix.streams) bytes += bytes_of_stream(s);
-  remember({key, bytes, prefix, {}});
+  remember({key, bytes, prefix, {}, {}});
   if (!keep || folder_.empty()) return;
   try_to_keep(folder_, [&] {
     AtomicPath out(folder_ / "prefix" / key);
@@ -168,7 +170,7 @@ std::optional<WorkCache::Fit> WorkCache::fit(const std::string& key) {
 }
 
 void WorkCache::put(const std::string& key, const Fit& fit, bool keep) {
-  remember({key, bytes_of_model(*fit.model), {}, fit});
+  remember({key, bytes_of_model(*fit.model), {}, fit, {}});
   if (!keep || folder_.empty()) return;
   try_to_keep(folder_, [&] {
     AtomicPath out(folder_ / "fits" / key);
@@ -181,13 +183,56 @@ void WorkCache::put(const std::string& key, const Fit& fit, bool keep) {
   });
 }
 
-std::optional<double> WorkCache::value(const std::string& key) const {
+std::optional<WorkCache::Scored> WorkCache::scored(const std::string& key) {
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto* e = find(key)) return e->scored;
+  }
   if (folder_.empty()) return std::nullopt;
-  const auto file = folder_ / "values" / (key + ".json");
-  return look(file, [&] { return read_entry(file).as_number(); });
+  const auto place = folder_ / "scored" / key;
+  auto found = look(place, [&] {
+    const Model m = Model::load(place);
+    if (m.meta.get("sha256", "") != digest_of_arrays(m))
+      throw DataError(place.string(), "sha256", "that of the arrays", m.meta.get("sha256", "none"));
+    return Scored{m.matrix("truth"), m.matrix("decoded")};
+  });
+  if (found) put(key, *found, false);
+  return found;
 }
 
-void WorkCache::put(const std::string& key, double value) const {
+void WorkCache::put(const std::string& key, const Scored& scored, bool keep) {
+  const auto values = static_cast<std::size_t>(scored.truth.size() + scored.decoded.size());
+  remember({key, values * sizeof(double), {}, {}, scored});
+  if (!keep || folder_.empty()) return;
+  try_to_keep(folder_, [&] {
+    Model m;
+    m.set("truth", scored.truth);
+    m.set("decoded", scored.decoded);
+    m.meta["sha256"] = digest_of_arrays(m);
+    m.save(folder_ / "scored" / key);
+  });
+}
+
+void WorkCache::forget_scored(const std::string& key) {
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto at = places_.find(key); at != places_.end()) {
+      bytes_ -= at->second->bytes;
+      entries_.erase(at->second);
+      places_.erase(at);
+    }
+  }
+  std::error_code ignored;
+  if (!folder_.empty()) fs::remove_all(folder_ / "scored" / key, ignored);
+}
+
+std::optional<Value> WorkCache::value(const std::string& key) const {
+  if (folder_.empty()) return std::nullopt;
+  const auto file = folder_ / "values" / (key + ".json");
+  return look(file, [&] { return read_entry(file); });
+}
+
+void WorkCache::put(const std::string& key, const Value& value) const {
   if (folder_.empty()) return;
   try_to_keep(folder_, [&] { write_entry(folder_ / "values" / (key + ".json"), value); });
 }

@@ -39,6 +39,10 @@ class WorkCache {
     Value counters = Value::table();
   };
 
+  struct Scored {
+    Eigen::MatrixXd truth, decoded;  ///< outputs x frames
+  };
+
   /// In memory, as far as about a gigabyte goes.
   WorkCache() = default;
   /// Also in this folder, which appears with the first entry. `identity`: what tells the recording from any other.
@@ -52,9 +56,13 @@ class WorkCache {
   void put(const std::string& key, const Prefix& prefix, bool keep);
   std::optional<Fit> fit(const std::string& key);
   void put(const std::string& key, const Fit& fit, bool keep);
-  /// A candidate's score; only on disk.
-  std::optional<double> value(const std::string& key) const;
-  void put(const std::string& key, double value) const;
+  /// What one inner fold of a search candidate decoded.
+  std::optional<Scored> scored(const std::string& key);
+  void put(const std::string& key, const Scored& scored, bool keep);
+  void forget_scored(const std::string& key);
+  /// A candidate's scores; only on disk.
+  std::optional<Value> value(const std::string& key) const;
+  void put(const std::string& key, const Value& value) const;
   /// Where a fitter may leave what it needs to continue; gone once the fit is put. Empty without a folder.
   std::filesystem::path checkpoint(const std::string& key) const;
 
@@ -69,6 +77,7 @@ class WorkCache {
     std::size_t bytes = 0;
     std::optional<Prefix> prefix;
     std::optional<Fit> fit;
+    std::optional<Scored> scored;
   };
   const Entry* find(const std::string& key);
   void remember(Entry entry);

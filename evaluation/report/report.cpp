@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
+#include <tuple>
 #include <utility>
 
 #include "core/error.h"
@@ -419,30 +421,89 @@ std::string calibrations(const Value& report) {
   return section("calibration", "Calibration", s);
 }
 
-std::string search(const Value& report) {
-  const Value& search = child(report, "search");
+/// Best first; then those that were given up, the longest in the race first; then those that failed.
+std::vector<const Value*> by_merit(const Value& search) {
+  const bool lower = search.get("lower_is_better", true);
+  auto merit = [&](const Value& row) {
+    const int group = row.contains("failed") ? 2 : row.contains("given_up") ? 1 : 0;
+    const Value& v = child(row, "value");
+    const double value = v.is_number() ? (lower ? v.as_number() : -v.as_number()) : 0;
+    return std::tuple(group, group == 1 ? -row.get("folds", std::int64_t{0}) : 0, value);
+  };
+  std::vector<const Value*> rows;
+  for (auto& row : list(search, "rows")) rows.push_back(&row);
+  std::stable_sort(rows.begin(), rows.end(), [&](auto* a, auto* b) { return merit(*a) < merit(*b); });
+  return rows;
+}
+
+std::string one_search(const Value& search, const std::string& label) {
+  constexpr std::size_t kShown = 25;  // the others are folded away
+  const auto rows = by_merit(search);
   std::vector<std::string> keys;
-  for (auto& row : list(search, "rows"))
-    for (auto& [key, v] : child(row, "params").as_table())
+  std::size_t failed = 0, given_up = 0;
+  std::set<std::int64_t> frames;
+  for (auto* row : rows) {
+    failed += row->contains("failed");
+    given_up += row->contains("given_up");
+    if (!row->contains("failed") && !row->contains("given_up")) frames.insert(row->get("frames", std::int64_t{0}));
+    for (auto& [key, v] : child(*row, "params").as_table())
       if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
-  const auto metric = search.get("metric", "score");
-  std::string s =
-      note(fmt::format("Chosen by {} ({} is better) on {} inner folds of the training part only.", metric,
-                       search.get("lower_is_better", true) ? "lower" : "higher", shown(child(search, "folds"))));
-  s += table_open("Search") + "<thead><tr>";
-  for (auto& k : keys) s += fmt::format("<th scope=\"col\">{}</th>", escape(k));
-  s += fmt::format("<th scope=\"col\" class=\"n\">{}</th><th scope=\"col\"></th></tr></thead><tbody>", escape(metric));
-  for (auto& row : list(search, "rows")) {
-    const bool chosen = row.get("chosen", false);
-    s += chosen ? "<tr class=\"chosen\">" : "<tr>";
-    for (auto& k : keys) s += fmt::format("<td>{}</td>", cell(child(child(row, "params"), k)));
-    if (const auto failed = row.get("failed", ""); !failed.empty())
-      s += fmt::format("<td class=\"n\"><span class=\"why\">{}</span></td><td></td></tr>", escape(failed));
-    else
-      s += fmt::format("<td class=\"n\">{}</td><td>{}</td></tr>", metric_cell(row, "1"),
-                       chosen ? "<span class=\"pill good\">chosen</span>" : "");
   }
-  return section("search", "Search", s + kTableClose);
+  const auto metric = search.get("metric", "score"), method = search.get("method", "");
+  const auto folds = search.get("folds", std::int64_t{0});
+  const std::string open = [&] {
+    std::string head = table_open(label) + "<thead><tr>";
+    for (auto& k : keys) head += fmt::format("<th scope=\"col\">{}</th>", escape(k));
+    head += fmt::format("<th scope=\"col\" class=\"n\">{}</th>", escape(metric));
+    if (given_up) head += "<th scope=\"col\" class=\"n\">inner folds</th>";
+    if (frames.size() > 1) head += "<th scope=\"col\" class=\"n\">frames scored</th>";
+    return head + "<th scope=\"col\"></th></tr></thead><tbody>";
+  }();
+  auto line = [&](const Value& row) {
+    const bool chosen = row.get("chosen", false);
+    std::string s = chosen ? "<tr class=\"chosen\">" : "<tr>";
+    for (auto& k : keys) s += fmt::format("<td>{}</td>", cell(child(child(row, "params"), k)));
+    s += fmt::format("<td class=\"n\"><span class=\"v\">{}</span></td>", score_number(child(row, "value"), "1"));
+    if (given_up) s += fmt::format("<td class=\"n\">{} of {}</td>", row.get("folds", std::int64_t{0}), folds);
+    if (frames.size() > 1) s += fmt::format("<td class=\"n\">{}</td>", row.get("frames", std::int64_t{0}));
+    if (chosen) s += "<td><span class=\"pill good\">chosen</span></td>";
+    else if (const auto why = row.get("failed", ""); !why.empty())
+      s += fmt::format("<td><span class=\"pill bad\">failed</span> <span class=\"why\">{}</span></td>", escape(why));
+    else if (const auto why_not = row.get("given_up", ""); !why_not.empty())
+      s += fmt::format("<td><span class=\"pill\">given up</span> <span class=\"why\">{}</span></td>", escape(why_not));
+    else s += "<td></td>";
+    return s + "</tr>";
+  };
+  auto table = [&](std::size_t first, std::size_t end) {
+    std::string s = open;
+    for (std::size_t i = first; i < end; ++i) s += line(*rows[i]);
+    return s + kTableClose;
+  };
+  std::string counts = fmt::format("{} candidates", rows.size());
+  if (given_up) counts += fmt::format(", {} given up before the last fold", given_up);
+  if (failed) counts += fmt::format(", {} failed", failed);
+  std::string s = note(fmt::format(
+      "{}{}. Chosen by {} ({} is better) over the frames of {} inner folds of the training part only.{}", counts,
+      method == "random" ? ", drawn at random" : "", metric, search.get("lower_is_better", true) ? "lower" : "higher",
+      folds, frames.size() > 1 ? " Not all were scored on the same frames: a missing value leaves a frame out." : ""));
+  s += table(0, std::min(kShown, rows.size()));
+  if (rows.size() > kShown)
+    s += fmt::format("<details><summary>{} more</summary>{}</details>", rows.size() - kShown,
+                     table(kShown, rows.size()));
+  return s;
+}
+
+std::string search(const Value& report) {
+  std::string s;
+  const auto& all = list(report, "search");
+  for (auto& one : all) {
+    const auto fold = one.get("fold", "");
+    std::string name = one.get("split", "");
+    if (!fold.empty() && fold != name) name += (name.empty() ? "" : ", ") + fold;
+    if (all.size() > 1) s += fmt::format("<h3>{}</h3>", escape(name));
+    s += one_search(one.at("search"), name.empty() ? "Search" : "Search, " + name);
+  }
+  return section("search", "Search", s);
 }
 
 std::string models(const Value& report) {

@@ -29,8 +29,9 @@ namespace percept::evaluation {
 ///     }]
 ///     trajectories                [trajectory() below]
 ///     calibration                 [{name, ...to_value(Calibration)}]
-///     search                      {metric, lower_is_better, folds, rows: [{params: {"node.key": v}, value, low, high,
-///                                   chosen: bool, failed: why}]}
+///     search                      [{split, fold, search: {metric, method, lower_is_better, folds,
+///                                   rows: [{params: {"node.key": v}, value, folds, frames, chosen: bool, failed: why,
+///                                   given_up: why}]}}]: shown best first
 ///     models                      [{node, use, frames, digest, params: {...}, counters: {name: count}, seconds}]
 ///     counters                    {"node.name": count}: missing frames, repaired covariances, lost events
 ///     losses                      [{name, x, x_label, series: [{name, values}]}]

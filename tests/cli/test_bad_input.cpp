@@ -383,7 +383,15 @@ INSTANTIATE_TEST_SUITE_P(
                  [](auto& f) {
                    edit(f, {{"bootstrap = 20", "bootstrap = 3"}});
                  },
-                 {"base.toml: score.bootstrap = 3: expected 0 or at least 20 resamples"}}),
+                 {"base.toml: score.bootstrap = 3: expected 0 or at least 20 resamples"}},
+        // each value may be, and each fails when the model is fitted: more components than rows
+        BadInput{"SearchWithoutAValidCandidate",
+                 [](auto& f) {
+                   edit(f, {{"use = \"kalman\"", "use = \"pca\"\n[[stage]]\nuse = \"kalman\""},
+                            {"[[split]]", "[search]\npca.components = [5, 6]\n[[split]]"}});
+                 },
+                 {"base.toml: search: expected at least one candidate that works, but none of 2 does; the first "
+                  "(pca.components = 5) failed with: base.toml: pca.components = 5: expected 1 to 4 (4 rows, "}}),
     [](auto& i) { return std::string(i.param.name); });
 
 /// The same files, whole, are read: what the tests above refuse is the damage.

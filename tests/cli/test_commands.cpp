@@ -210,6 +210,10 @@ TEST_F(Commands, DryRunWritesNothing) {
   EXPECT_EQ(r.code, 0) << r.error;
   EXPECT_THAT(r.out, AllOf(HasSubstr("latency"), HasSubstr("kalman")));
   EXPECT_EQ(entries(), before);
+  const Result search = run({"run", "base.toml", "--dry-run", "--set", "search.method=random", "--set",
+                             "search.candidates=7", "--set", "search.kalman.regularisation={ from = 0.0, to = 1.0 }"});
+  EXPECT_THAT(search.out, HasSubstr("note: search: 7 candidates (random), each on up to 5 inner folds"))
+      << search.error;
 }
 
 TEST_F(Commands, DryRunReadsHeadsOfFilesOnly) {

@@ -6,6 +6,7 @@
 namespace percept::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -59,8 +60,78 @@ TEST(Pipeline, ReadsAWholeFile) {
   EXPECT_FALSE(p.report);
   ASSERT_TRUE(p.search);
   EXPECT_EQ(p.search->inner_folds, 3);
-  EXPECT_EQ(p.search->grid.at(0).first, "fir.low_hz");
-  EXPECT_EQ(p.search->grid.at(1).second.size(), 2u);
+  EXPECT_EQ(p.search->method, "grid");
+  EXPECT_EQ(p.search->tried.at(0).key, "fir.low_hz");
+  EXPECT_EQ(p.search->tried.at(1).values.size(), 2u);
+}
+
+TEST(Pipeline, ReadsARandomSearch) {
+  const auto p = parse(with("[[split]]", "[[stage]]\nuse = \"lag\"\n[[split]]") +
+                       "[search]\nmethod = \"random\"\ncandidates = 7\nreject = 0.05\nmetric = \"r2\"\n"
+                       "fir.low_hz = { from = 1, to = 10.0, log = true }\nlag.lags = { from = 5, to = 9 }\n"
+                       "fir.window = [\"hann\", \"hamming\"]\ndecoder.target = [{ from = \"a\" }, { from = \"b\" }]\n");
+  ASSERT_TRUE(p.search);
+  const auto& s = *p.search;
+  EXPECT_EQ(s.method, "random");
+  EXPECT_EQ(s.candidates, 7);
+  EXPECT_EQ(s.reject, 0.05);
+  EXPECT_EQ(s.metric, "r2");
+  ASSERT_EQ(s.tried.size(), 4u);
+  EXPECT_EQ(s.tried[0].key, "fir.low_hz");
+  EXPECT_EQ(std::pair(s.tried[0].from, s.tried[0].to), std::pair(1.0, 10.0));
+  EXPECT_TRUE(s.tried[0].log && !s.tried[0].integer) << "the parameter is a real number, however its ends are written";
+  EXPECT_EQ(s.tried[1].values.size(), 2u);
+  EXPECT_TRUE(!s.tried[2].log && s.tried[2].integer);
+  EXPECT_EQ(s.tried[3].values[1].at("from"), Value("b"));
+}
+
+TEST(Pipeline, ANodeMayBeCalledLikeAKeyOfTheSearch) {
+  std::string text = with("name = \"decoder\"", "name = \"metric\"");
+  const auto p = parse(text + "[search]\nmetric.alpha = [1.0]\n");
+  EXPECT_EQ(p.search->tried.at(0).key, "metric.alpha");
+  EXPECT_EQ(parse(text + "[search]\nmetric = \"r2\"\nfir.taps = [5]\n").search->metric, "r2");
+}
+
+TEST(Pipeline, SearchThatCannotBe) {
+  const std::string random = kGood + "[search]\nmethod = \"random\"\ncandidates = 3\n";
+  EXPECT_EQ(refusal(kGood + "[search]\nmethod = \"randm\"\nfir.taps = [5]\n"),
+            "a.toml: search.method (line 17) = \"randm\": expected one of grid, random (did you mean 'random'?)");
+  EXPECT_EQ(refusal(kGood + "[search]\nmethod = \"random\"\nfir.taps = [5]\n"),
+            "a.toml: search.candidates: expected how many candidates are drawn");
+  EXPECT_EQ(refusal(kGood + "[search]\ncandidates = 3\nfir.taps = [5]\n"),
+            "a.toml: search.candidates = 3: expected method = \"random\" beside it: a grid has all its combinations");
+  EXPECT_EQ(refusal(kGood + "[search]\nreject = 0.5\nfir.taps = [5]\n"),
+            "a.toml: search.reject (line 17) = 0.5: expected a value in [0, 0.2]");
+  EXPECT_EQ(
+      refusal(kGood + "[search]\nfir.low_hz = { from = 1, to = 2 }\n"),
+      "a.toml: search.fir.low_hz = {\"from\":1,\"to\":2}: expected a list of values to try, or method = \"random\" "
+      "to draw from a range");
+  EXPECT_EQ(refusal(random + "fir.low_hz = { from = 1 }\n"),
+            "a.toml: search.fir.low_hz.to: expected a number: { from = 1, to = 10 }");
+  EXPECT_EQ(refusal(random + "fir.low_hz = { from = 2, to = 1 }\n"),
+            "a.toml: search.fir.low_hz = {\"from\":2,\"to\":1}: expected from < to");
+  EXPECT_EQ(refusal(random + "fir.low_hz = { from = 0.0, to = 1, log = true }\n"),
+            "a.toml: search.fir.low_hz = {\"from\":0.0,\"to\":1,\"log\":true}: expected from > 0, since log = true");
+  EXPECT_EQ(refusal(random + "fir.low_hz = { from = 1, to = 2, log = 3 }\n"),
+            "a.toml: search.fir.low_hz.log = 3: expected true or false");
+  EXPECT_EQ(refusal(random + "fir.low_hz = { from = -1, to = 2 }\n"),
+            "a.toml: search.fir.low_hz.from (line 19) = -1 Hz: expected a value in [0, 1000000000] Hz");
+  EXPECT_EQ(refusal(with("[[split]]", "[[stage]]\nuse = \"lag\"\n[[split]]") +
+                    "[search]\nmethod = \"random\"\ncandidates = 3\nlag.lags = { from = 1.5, to = 9 }\n"),
+            "a.toml: search.lag.lags.from (line 21) = 1.5: expected an integer");
+  EXPECT_EQ(refusal(random + "fir.window = { from = 1, to = 2 }\n"),
+            "a.toml: search.fir.window = {\"from\":1,\"to\":2}: expected a list of values to try: a range is for a key "
+            "that is one number");
+  EXPECT_EQ(refusal(random + "fir.low_hz = { from = 1, too = 2 }\n"),
+            "a.toml: search.fir.low_hz.too (line 19): expected one of from, to, log (did you mean 'to'?)");
+  EXPECT_EQ(refusal(random + "fir.low_hz = 3\n"),
+            "a.toml: search.fir.low_hz = 3: expected a list of values to try, or { from, to }");
+  EXPECT_THAT(
+      refusal(kGood + "[search]\nfir.low_h = [1.0]\n"),
+      AllOf(StartsWith("a.toml: search.fir.low_h: expected a key of 'fir': "), HasSubstr("(did you mean 'low_hz'?)")));
+  EXPECT_THAT(refusal(kGood + "[search]\nfir.name = [\"x\"]\n"), StartsWith("a.toml: search.fir.name: expected a key"));
+  EXPECT_EQ(refusal(kGood + "[search]\nfir.window = [\"hann\", \"haming\"]\n").substr(0, 33),
+            "a.toml: search.fir.window (line 1");
 }
 
 TEST(Pipeline, TheExamplesAreRead) {
@@ -134,7 +205,7 @@ TEST(Pipeline, WrongTypes) {
             "a.toml: search.fir.low_hz = 3: expected a list of values to try");
   EXPECT_EQ(refusal(kGood + "[search]\nfir = 3\n"), "a.toml: search.fir = 3: expected fir.KEY = [values]");
   EXPECT_EQ(refusal(kGood + "[search]\ninner_folds = 1\n"),
-            "a.toml: search.inner_folds = 1: expected an integer of at least 2");
+            "a.toml: search.inner_folds (line 17) = 1: expected a value in [2, 1000000]");
 }
 
 TEST(Pipeline, ValuesThatAreNone) {

@@ -606,16 +606,63 @@ TEST(Search, SaysWhyNoCandidateWorks) {
   const auto p = pipeline(
       "[[stage]]\nuse = \"pca\"\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[search]\npca.components = [40, "
       "50]\n");
+  EXPECT_EQ(
+      message_of([&] {
+        search(registry(), p, generated(), {{0, 399}}, {}, std::make_shared<WorkCache>());
+      }),
+      "test.toml: search: expected at least one candidate that works, but none of 2 does; the first (pca.components "
+      "= 40) failed with: test.toml: pca.components = 40: expected 1 to 4 (4 rows, 320 training frames)");
+}
+
+TEST(Search, FailedAndUndefinedCandidatesSayWhyAndAreNeverChosen) {
+  const auto p = pipeline(
+      "[[stage]]\nuse = \"pca\"\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[search]\npca.components = [40, "
+      "2]\n"
+      "metric = \"r2\"\n");
+  const auto found = search(registry(), p, generated(), {{0, 399}}, {}, std::make_shared<WorkCache>());
+  EXPECT_THAT(found.candidates.at(0).failed, HasSubstr("1 to 4"));
+  EXPECT_TRUE(std::isnan(found.candidates[0].value));
+  EXPECT_EQ(found.candidates[0].folds, 0);
+  EXPECT_TRUE(found.candidates.at(1).chosen);
+  EXPECT_EQ(found.candidates[1].folds, 5);
+  EXPECT_EQ(found.candidates[1].frames, 400);
+
+  auto constant = generated();
+  constant.streams[1] = memory_stream("kinematics", Eigen::MatrixXd::Ones(2, 400), kRate, 0.05, {"vx", "vy"}, "m/s");
   EXPECT_THAT(message_of([&] {
-                search(registry(), p, generated(), {{0, 399}}, {}, std::make_shared<WorkCache>());
+                search(registry(), p, constant, {{0, 399}}, {}, std::make_shared<WorkCache>());
               }),
-              AllOf(HasSubstr("test.toml: search"), HasSubstr("at least one candidate that works"),
-                    HasSubstr("pca.components = 40"), HasSubstr("1 to 4")));
-  const auto unknown = pipeline("[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[search]\nridge.alhpa = [1.0]\n");
-  EXPECT_THAT(message_of([&] {
-                search(registry(), unknown, generated(), {{0, 399}}, {}, std::make_shared<WorkCache>());
-              }),
-              HasSubstr("alhpa"));
+              HasSubstr("none of 2 does"));
+}
+
+/// Strengths of a ridge, of which the large ones lose on every fold.
+const std::string kHopeless =
+    "[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[search]\nridge.alpha = [1e9, 1e7, 1.0, 1.1]\nmetric = "
+    "\"nrmse\"\ninner_folds = 5\n";
+
+TEST(Search, HopelessCandidatesAreGivenUpAndTheChoiceIsTheSame) {
+  const auto find = [&](const std::string& more, int threads) {
+    return search(registry(), pipeline(kHopeless + more), generated(600), {{0, 499}}, options_of(threads),
+                  std::make_shared<WorkCache>());
+  };
+  const auto all = find("reject = 0.0\n", 1), raced = find("", 1);
+  ASSERT_EQ(raced.candidates.size(), 4u);
+  for (auto& c : all.candidates) EXPECT_EQ(c.folds, 5);
+  for (std::size_t i : {0u, 1u}) {
+    const auto& c = raced.candidates[i];
+    EXPECT_GE(c.folds, 2);
+    EXPECT_LT(c.folds, 5);
+    EXPECT_EQ(c.given_up.find("worse than the best on each of " + std::to_string(c.folds) + " folds (p = 0.00"), 0u)
+        << c.given_up;
+    EXPECT_EQ(c.frames, 100 * c.folds);
+    EXPECT_GT(c.value, 0.9) << "of the folds it was tried on";
+  }
+  for (std::size_t i : {2u, 3u}) {
+    EXPECT_TRUE(raced.candidates[i].given_up.empty());
+    EXPECT_EQ(raced.candidates[i].value, all.candidates[i].value);
+  }
+  EXPECT_EQ(raced.chosen().params, all.chosen().params);
+  EXPECT_EQ(find("", 4).to_value(), raced.to_value()) << "threads change nothing";
 }
 
 // --- whole runs -----------------------------------------------------------------------------------------------------

@@ -63,6 +63,26 @@ TEST(Report, MinimalDocument) {
   EXPECT_THAT(html, Not(HasSubstr("{{")));
 }
 
+Value some_search() {
+  auto row = [](int lags, Value value, int folds) {
+    return Value::object({{"params", Value::object({{"lags.count", lags}, {"ridge.strength", 0.1}})},
+                          {"value", std::move(value)},
+                          {"folds", folds},
+                          {"frames", 1000},
+                          {"chosen", lags == 3}});
+  };
+  Value failed = row(99, nullptr, 0), two = row(1, 0.9, 2), three = row(2, 0.95, 3);
+  failed["failed"] = "fewer training rows than features";
+  two["given_up"] = "worse than the best on each of 2 folds (p = 0.004)";
+  three["given_up"] = "worse than the best on each of 3 folds (p = 0.003)";
+  return Value::object(
+      {{"metric", "nrmse"},
+       {"method", "random"},
+       {"lower_is_better", true},
+       {"folds", 5},
+       {"rows", Value::array({failed, two, row(9, 0.7812, 5), three, row(3, 0.7411, 5), row(4, 0.7412, 5)})}});
+}
+
 /// Every section, on a real Kalman filter's output.
 Value full_document(const Eigen::MatrixXd& all, const Eigen::MatrixXd& posterior) {
   const std::vector<RowRange> train{{0, 4999}}, test{{5000, 5999}};
@@ -126,19 +146,7 @@ Value full_document(const Eigen::MatrixXd& all, const Eigen::MatrixXd& posterior
   Value calibration = to_value(calibrate(truth, decoded, covariance));
   calibration["name"] = "kalman";
   r["calibration"] = Value::array({calibration});
-  r["search"] = Value::object(
-      {{"metric", "nrmse"},
-       {"lower_is_better", true},
-       {"folds", 5},
-       {"rows", Value::array({Value::object({{"params", Value::object({{"lags.count", 1}, {"ridge.strength", 0.1}})},
-                                             {"value", 0.7812},
-                                             {"low", 0.75},
-                                             {"high", 0.81}}),
-                              Value::object({{"params", Value::object({{"lags.count", 3}, {"ridge.strength", 0.1}})},
-                                             {"value", 0.7411},
-                                             {"chosen", true}}),
-                              Value::object({{"params", Value::object({{"lags.count", 9}, {"ridge.strength", 0.1}})},
-                                             {"failed", "fewer training rows than features"}})})}});
+  r["search"] = Value::array({Value::object({{"split", "official"}, {"fold", "official"}, {"search", some_search()}})});
   r["models"] = Value::array({Value::object({{"node", "kalman"},
                                              {"use", "kalman"},
                                              {"frames", 5000},
@@ -198,6 +206,48 @@ TEST(Report, FullDocumentOnARealRecording) {
   if (const char* file = std::getenv("PERCEPT_REPORT_SAMPLE")) write_atomic(file, html);  // to look at
 }
 
+/// Position of each text; they have to be there, one after the other.
+void expect_order(const std::string& html, const std::vector<std::string>& texts) {
+  std::size_t at = 0;
+  for (auto& t : texts) {
+    const auto next = html.find(t, at);
+    EXPECT_NE(next, std::string::npos) << t << " is not there after what has to come before it";
+    if (next != std::string::npos) at = next + t.size();
+  }
+}
+
+TEST(Report, SearchIsSortedAndSaysWhatBecameOfEach) {
+  Value document = Value::object({{"title", "t"}});
+  document["search"] =
+      Value::array({Value::object({{"split", "official"}, {"fold", "official"}, {"search", some_search()}})});
+  const std::string html = render_report(document);
+  expect_self_contained(html);
+  EXPECT_THAT(html,
+              HasSubstr("6 candidates, 2 given up before the last fold, 1 failed, drawn at random. Chosen by nrmse "
+                        "(lower is better) over the frames of 5 inner folds"));
+  expect_order(html, {"0.7411", "5 of 5", "chosen</span>", "0.7412", "0.7812", "0.9500", "3 of 5", "given up</span>",
+                      "on each of 3 folds", "0.9000", "on each of 2 folds", "failed</span>", "fewer training rows"});
+  EXPECT_EQ(count(html, "class=\"chosen\""), 1u);
+  EXPECT_THAT(html, Not(HasSubstr("frames scored"))) << "all were scored on the same";
+
+  // higher is better: the other way round
+  document["search"].as_array()[0]["search"]["lower_is_better"] = false;
+  expect_order(render_report(document), {"0.7812", "0.7412", "0.7411", "0.9500"});
+
+  // a second fold has a heading, many rows are folded away, and other numbers of frames are told
+  Value many = some_search();
+  for (int k = 0; k < 40; ++k)
+    many["rows"].push_back(Value::object({{"params", Value::object({{"lags.count", 100 + k}})},
+                                          {"value", 0.8 + 0.001 * k},
+                                          {"folds", 5},
+                                          {"frames", 900}}));
+  document["search"].push_back(Value::object({{"split", "official"}, {"fold", "fold 2"}, {"search", many}}));
+  const std::string two = render_report(document);
+  expect_self_contained(two);
+  expect_order(two, {"<h3>official</h3>", "<h3>official, fold 2</h3>", "frames scored", "<td class=\"n\">1000</td>",
+                     "<td class=\"n\">900</td>", "21 more"});
+}
+
 TEST(Report, HostileTextStaysText) {
   const std::string evil =
       "<img src=x onerror=alert(1)></script><script>alert(2)</script>\"' onload='x {{data}} {{nonce}} <!--";
@@ -233,9 +283,16 @@ TEST(Report, HostileTextStaysText) {
                                                    {"use", evil},
                                                    {"parameters", Value::object({{evil, evil}})},
                                                    {"folds", Value::array({Value::object({{"name", evil}})})}})});
-  document["search"] = Value::object(
-      {{"metric", evil},
-       {"rows", Value::array({Value::object({{"params", Value::object({{evil, evil}})}, {"failed", evil}})})}});
+  document["search"] = Value::array({Value::object(
+      {{"split", evil},
+       {"fold", evil},
+       {"search",
+        Value::object(
+            {{"metric", evil},
+             {"method", evil},
+             {"rows",
+              Value::array({Value::object({{"params", Value::object({{evil, evil}})}, {"failed", evil}}),
+                            Value::object({{"params", Value::object({{evil, evil}})}, {"given_up", evil}})})}})}})});
   document["models"] = Value::array(
       {Value::object({{"node", evil}, {"use", evil}, {"digest", evil}, {"params", Value::object({{evil, evil}})}})});
   document["counters"] = Value::object({{evil, 1}});

@@ -269,17 +269,107 @@ TEST(WorkCache, OneThatCannotBeWrittenCostsNothing) {
 
 TEST(WorkCache, AStoppedSearchGoesOn) {
   const auto folder = temporary_folder();
-  const auto p = parsed(kPipeline + "seed = 3\n[search]\nback.lags = [1, 2, 3, 4]\ninner_folds = 3\n", "");
+  const auto p =
+      parsed(kPipeline + "seed = 3\n[search]\nback.lags = [1, 2, 3, 4]\ninner_folds = 3\nreject = 0.0\n", "");
   const Ran cold = run_in(folder, "cold", false, p);
   // 2 folds x 4 candidates x 3 inner folds x 2 nodes, and the run's own
   EXPECT_EQ(cold.fits, 2 * 4 * 3 * 2 + kFits);
-  // in the third candidate of the first fold
-  stop_before(folder, 2 * 3 * 2 + 2, p);
+  // in the second inner fold of the third candidate of the first fold: that is made again
+  stop_before(folder, 2 * 3 * 2 + 3, p);
   EXPECT_EQ(entries(folder / "work/values").size(), 2u);
+  EXPECT_EQ(entries(folder / "work/scored").size(), 7u);
   const Ran resumed = run_in(folder, "run", true, p);
-  EXPECT_EQ(resumed.fits, cold.fits - 2 * 3 * 2);
+  EXPECT_EQ(resumed.fits, cold.fits - (2 * 3 + 1) * 2);
   EXPECT_EQ(resumed.digests, cold.digests);
 }
+
+/// Drawn candidates; this map is not made for many inputs, so that those with many lags are hopeless.
+constexpr int kDrawn = 5;
+Pipeline random_search() {
+  return parsed(kPipeline +
+                    "seed = 3\n[search]\nmethod = \"random\"\ncandidates = 5\nmetric = \"nrmse\"\ninner_folds = 5\n"
+                    "back.lags = { from = 1, to = 8 }\n",
+                "");
+}
+
+TEST(WorkCache, ARandomSearchThatGaveCandidatesUpGoesOnFromAnywhere) {
+  const auto folder = temporary_folder();
+  const auto p = random_search();
+  const Ran cold = run_in(folder, "cold", false, p);
+  const Value found = read_json(folder / "cold/result.json").at("search").as_array().at(0).at("search");
+  int given_up = 0, tried = 0;
+  for (auto& row : found.at("rows").as_array()) {
+    EXPECT_FALSE(row.contains("failed"));
+    EXPECT_EQ(row.contains("given_up"), row.at("folds").as_integer() < 5);
+    given_up += row.contains("given_up");
+    tried += static_cast<int>(row.at("folds").as_integer());
+  }
+  ASSERT_GT(given_up, 0) << to_json(found);
+  ASSERT_LT(given_up, kDrawn - 1);
+  // at the end of the first round, after somebody has left, and in the search of the second fold; an inner fold fits two
+  for (const int stop : {kDrawn * 2 * 2, 2 * tried - 1, 2 * tried + 9}) {
+    stop_before(folder, stop, p);
+    const Ran resumed = run_in(folder, "run", true, p);
+    EXPECT_EQ(resumed.digests, cold.digests) << stop;
+    // the inner fold in which it stopped is made again, its two fits included
+    EXPECT_LE(resumed.fits, cold.fits - stop + 2) << stop;
+    EXPECT_FALSE(fs::exists(folder / "work"));
+    fs::remove_all(folder / "run");
+  }
+}
+
+TEST(WorkCache, ASearchKeepsNoFramesOfThoseThatAreDone) {
+  const auto folder = temporary_folder();
+  const auto p = random_search();
+  const Ran cold = run_in(folder, "cold", false, p);
+  // the search of the first fold is done; its run of two nodes has begun
+  int tried = 0;
+  const Value found = read_json(folder / "cold/result.json").at("search").as_array().at(0).at("search");
+  for (auto& row : found.at("rows").as_array()) tried += static_cast<int>(row.at("folds").as_integer());
+  stop_before(folder, 2 * tried + 1, p);
+  EXPECT_EQ(entries(folder / "work/values").size(), static_cast<std::size_t>(kDrawn));
+  EXPECT_TRUE(entries(folder / "work/scored").empty());
+}
+
+TEST(WorkCache, DamagedScoresOfCandidatesAreMadeAgain) {
+  const auto folder = temporary_folder();
+  const auto p = random_search();
+  const Ran cold = run_in(folder, "cold", false, p);
+  stop_before(folder, kDrawn * 2 * 2 + 2, p);
+  const auto values = entries(folder / "work/values"), scored = entries(folder / "work/scored");
+  ASSERT_EQ(values.size(), static_cast<std::size_t>(kDrawn));
+  ASSERT_GE(scored.size(), 3u);
+  fs::resize_file(values[0], 10);
+  for (auto& entry : scored) {
+    std::string bytes = read_file(entry / "weights.safetensors");
+    bytes[bytes.size() - 5] = static_cast<char>(bytes[bytes.size() - 5] ^ 0x10);
+    std::ofstream(entry / "weights.safetensors", std::ios::binary) << bytes;
+  }
+  ::testing::internal::CaptureStderr();
+  const Ran resumed = run_in(folder, "run", true, p);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("damaged and made again"));
+  EXPECT_EQ(resumed.digests, cold.digests);
+}
+
+class KilledSearch : public ::testing::TestWithParam<int> {};
+TEST_P(KilledSearch, GoesOnWithTheSameFiles) {
+  constexpr const char* kFolder = "PERCEPT_TEST_KILLED_SEARCH";
+  if (!std::getenv(kFolder)) ::setenv(kFolder, temporary_folder().c_str(), 1);
+  const fs::path folder = std::getenv(kFolder);
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        killed_after = GetParam();
+        run_in(folder, "run", true, random_search());
+      },
+      ::testing::KilledBySignal(SIGKILL), "");
+  ::unsetenv(kFolder);
+  const Ran cold = run_in(folder, "cold", false, random_search());
+  const Ran resumed = run_in(folder, "run", true, random_search());
+  EXPECT_LE(resumed.fits, cold.fits - GetParam() + 1);
+  EXPECT_EQ(resumed.digests, cold.digests);
+}
+INSTANTIATE_TEST_SUITE_P(WorkCache, KilledSearch, ::testing::Values(1, 25));
 
 TEST(WorkCache, InnerFitsAreSharedByTheStagesThatNeedThem) {
   const std::string map =
