@@ -1,10 +1,11 @@
-/// The files of evaluation/report/web and the plotting library, put into the program at build time (embed.cmake).
+/// The files of evaluation/report/web and the libraries for plots and brains, put into the program at build time (embed.cmake).
 #pragma once
 
 #include <string_view>
 
 namespace percept::evaluation::assets {
 
-extern const std::string_view page_html, report_css, report_js, uplot_css, uplot_js;
+extern const std::string_view page_html, report_css, report_js, gallery_html, gallery_css, gallery_js, uplot_css,
+    uplot_js, niivue_js;
 
 }  // namespace percept::evaluation::assets

@@ -12,71 +12,11 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "evaluation/report/assets.h"
+#include "evaluation/report/html.h"
 
 namespace percept::evaluation {
 
 namespace {
-
-std::string escape(std::string_view text) {
-  std::string out;
-  for (char c : text) switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  return out;
-}
-
-/// JSON that cannot end the <script> it stands in.
-std::string script_json(const Value& v) {
-  std::string out;
-  for (char c : to_json(v)) {
-    if (c == '<') out += "\\u003c";
-    else if (c == '>') out += "\\u003e";
-    else if (c == '&') out += "\\u0026";
-    else out += c;
-  }
-  return out;
-}
-
-/// One pass: what is put in is never searched for names.
-std::string fill(std::string_view text, const std::vector<std::pair<std::string_view, std::string_view>>& values) {
-  std::string out;
-  for (std::size_t at = 0;;) {
-    const auto open = text.find("{{", at), close = text.find("}}", at);
-    if (open == std::string_view::npos || close == std::string_view::npos) return out.append(text.substr(at));
-    out.append(text.substr(at, open - at));
-    const auto name = text.substr(open + 2, close - open - 2);
-    for (auto& [key, value] : values)
-      if (key == name) out.append(value);
-    at = close + 2;
-  }
-}
-
-const Value kNothing;
-const Value& child(const Value& v, std::string_view key) {
-  const Value* found = v.find(key);
-  return found ? *found : kNothing;
-}
-const Value::Array& list(const Value& v, std::string_view key) {
-  static const Value::Array none;
-  const Value& found = child(v, key);
-  return found.is_null() ? none : found.as_array();
-}
 
 std::string bytes(double n) {
   const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
@@ -619,6 +559,8 @@ std::string readable(double v) {
   if (s.find('e') == std::string::npos && point != std::string::npos && v == std::floor(v)) s.erase(point);
   return minus(s);
 }
+
+std::string score_tables(const Value& report) { return scores(report); }
 
 std::string render_report(const Value& report) {
   if (!report.is_table() || !child(report, "title").is_string()) throw DataError("report", "title", "a text", "none");

@@ -7,8 +7,8 @@
 #include <set>
 
 #include "core/error.h"
-#include "evaluation/audit.h"
 #include "numerics/random.h"
+#include "tests/evaluation/confound_scores.h"
 #include "tests/support/data.h"
 
 namespace percept::evaluation {
@@ -31,18 +31,6 @@ Ranges every_other(std::int64_t first, std::int64_t frames = 1000) {
   return r;
 }
 const Ranges kEven = every_other(0), kOdd = every_other(20);
-
-/// The test score of the confounds alone.
-Score score_confounds(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
-                      const Ranges& train, const Ranges& test) {
-  return score(metric, gather(truth, test), fit_confounds(confounds, truth, train).predict(gather(confounds.x, test)));
-}
-/// The test score with what the confounds explain subtracted from both sides.
-Score score_after_removal(const std::string& metric, const Confounds& confounds, const Eigen::MatrixXd& truth,
-                          const Eigen::MatrixXd& decoded, const Ranges& train, const Ranges& test) {
-  const Eigen::MatrixXd guess = fit_confounds(confounds, truth, train).predict(gather(confounds.x, test));
-  return score(metric, gather(truth, test) - guess, gather(decoded, test) - guess);
-}
 
 TEST(Audit, TimeAloneFindsADriftAndNothingElse) {
   const Confounds time = time_confounds(1000);

@@ -8,10 +8,10 @@
 
 #include "core/error.h"
 #include "core/files.h"
-#include "evaluation/audit.h"
 #include "evaluation/calibration.h"
 #include "evaluation/report/report.h"
 #include "evaluation/split.h"
+#include "tests/evaluation/confound_scores.h"
 #include "tests/support/data.h"
 
 namespace percept::evaluation {
