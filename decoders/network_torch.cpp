@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 
@@ -109,7 +110,7 @@ class Network {
         x = drop(at::tanh(at::linear(x, weights[0], weights[1])), training);
         i = 2;
       }
-      const at::TensorList cell{weights[i], weights[i + 1], weights[i + 2], weights[i + 3]};
+      const std::array<at::Tensor, 4> cell{weights[i], weights[i + 1], weights[i + 2], weights[i + 3]};
       const at::Tensor zero = at::zeros({1, x.size(1), task_.units}, at::kFloat);
       x = task_.cell == "gru" ? std::get<0>(at::gru(x, zero, cell, true, 1, 0, training, false, false))
                               : std::get<0>(at::lstm(x, {zero, zero}, cell, true, 1, 0, training, false, false));
