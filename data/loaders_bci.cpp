@@ -128,9 +128,28 @@ void load_chewie(const Files& files, const ChewieOptions& options, Recording& r)
   Eigen::MatrixXd target = both("target_tr.csv", "target_te.csv", 1, other);
   same("target", target);
 
+  // All trials have one length and lie end to end; each piece has whole ones but for its first or last. The files do
+  // not tell them apart, but targets change between trials only.
+  constexpr Index kTrialRows = 31;
+  for (const auto& [first, last] : {std::pair(Index{0}, boundary), std::pair(boundary, spikes.cols())}) {
+    Index start = first, change = first + 1;
+    while (change < last && target(0, change) == target(0, change - 1)) ++change;
+    Index next = first + (change - first - 1) % kTrialRows + 1;
+    for (; start < last; start = next, next = start + kTrialRows) {
+      const Index stop = std::min(next, last);
+      for (Index row = start + 1; row < stop; ++row)
+        if (target(0, row) != target(0, start))
+          throw DataError(files.set.name, fmt::format("target of row {}", row),
+                          fmt::format("that of row {}, as trials have {} rows", start, kTrialRows),
+                          fmt::format("{}", target(0, row)));
+      r.events.push_back(event(frame_time(static_cast<double>(start), rate_hz),
+                               static_cast<double>(stop - start) / rate_hz, "trial", target(0, start)));
+    }
+  }
   const auto split = static_cast<double>(boundary), end = static_cast<double>(spikes.cols());
   r.events.push_back(event(frame_time(0, rate_hz), split / rate_hz, "train"));
   r.events.push_back(event(frame_time(split, rate_hz), (end - split) / rate_hz, "test"));
+  sort_events(r.events);
   r.tables.push_back({"segment",
                       {{"segment", {}, {"train", "test"}},
                        numbers("first_row", {0, split}),

@@ -101,8 +101,23 @@ TEST(Loaders, DadChewie) {
   EXPECT_THAT(r.table("segment")->find("first_row")->numbers, ElementsAre(0, 1200));
   EXPECT_THAT(r.table("segment")->find("last_row")->numbers, ElementsAre(1199, 3017));
   EXPECT_EQ(r.streams[0].format.rate_hz, 50);
-  EXPECT_EQ(r.events.at(1).label.text(), "test");
-  EXPECT_EQ(r.events.at(1).onset_s, r.streams[0].format.time_of(1200));
+  std::vector<Event> trials;
+  for (const Event& e : r.events) {
+    if (e.label.text() == "trial") trials.push_back(e);
+    if (e.label.text() == "test") {
+      EXPECT_EQ(e.onset_s, r.streams[0].format.time_of(1200));
+    }
+  }
+  // 38 trials and 22 rows of one, then 20 rows of one and 58 trials: the hand's velocity jumps at every start
+  ASSERT_EQ(trials.size(), 98u);
+  EXPECT_EQ(r.events.size(), 100u);
+  for (std::size_t k = 0; k < trials.size(); ++k) {
+    const Index row = k < 39 ? 31 * static_cast<Index>(k) : k == 39 ? 1200 : 1220 + 31 * (static_cast<Index>(k) - 40);
+    EXPECT_EQ(trials[k].onset_s, r.streams[0].format.time_of(row)) << k;
+    EXPECT_NEAR(trials[k].duration_s * 50, k == 38 ? 22 : k == 39 ? 20 : 31, 1e-9) << k;
+    EXPECT_EQ(trials[k].value, target(0, row)) << k;
+    EXPECT_TRUE(row == 0 || (hand.col(row) - hand.col(row - 1)).norm() > 4) << row;
+  }
   expect_digests(r, "dad_chewie");
   EXPECT_EQ(load_data_set("dad_chewie", Value::object({{"row_s", 0.2}})).streams[0].format.rate_hz, 5);
 }
