@@ -7,35 +7,38 @@
 
 namespace percept {
 namespace {
-/// y[t] = (x[t], x[t-1], ..., x[t-k]). Frame t stays frame t; what was before the recording is NaN.
+/// y[t] = (x[t], x[t-s], ..., x[t-k s]). Frame t stays frame t; what was before the recording is NaN.
 class Lag final : public Typed<Lag> {
  public:
   struct Params {
-    std::int64_t lags = 5;
+    std::int64_t lags = 5, step = 1;
     static constexpr auto fields() {
       return std::tuple{
           field("lags", &Params::lags, "frames",
                 "How many earlier frames are put under each frame; the first so many frames are NaN in the "
                 "rows that reach back before the recording.",
-                1, 10000)};
+                1, 10000),
+          field("step", &Params::step, "frames",
+                "From one to the next of them: with windows that overlap, their length takes each value once.", 1,
+                10000)};
     }
   };
   explicit Lag(Params p) : p_(p) {}
   StreamFormat prepare(const StreamFormat& in, Context& context) override {
     require_time(in, context, "lag");
     rows_ = in.size();
-    frames_ = static_cast<Index>(p_.lags) + 1;
+    frames_ = static_cast<Index>(p_.lags * p_.step) + 1;
     history_.resize(static_cast<std::size_t>(rows_ * frames_));
     reset();
     const auto now = channels_of(in);
     Part part{.name = in.parts.size() == 1 ? in.parts[0].name : "x",
-              .shape = {frames_, rows_},
+              .shape = {static_cast<Index>(p_.lags) + 1, rows_},
               .unit = common_unit(now),
               .rows = now,
               .levels = {}};
-    for (Index lag = 1; lag < frames_; ++lag)
+    for (std::int64_t lag = 1; lag <= p_.lags; ++lag)
       for (auto c : now) {
-        c.name += fmt::format("[t-{}]", lag);
+        c.name += fmt::format("[t-{}]", lag * p_.step);
         part.rows.push_back(std::move(c));
       }
     StreamFormat out = in;
@@ -47,10 +50,10 @@ class Lag final : public Typed<Lag> {
     for (Index t = 0; t < in.frames; ++t) {
       newest_ = (newest_ + 1) % frames_;
       std::copy_n(in.frame(t), rows_, history_.data() + newest_ * rows_);
-      for (Index lag = 0; lag < frames_; ++lag) {
+      T* to = out.frame(t);
+      for (Index lag = 0; lag < frames_; lag += static_cast<Index>(p_.step)) {
         const double* from = history_.data() + (newest_ - lag + (lag > newest_ ? frames_ : 0)) * rows_;
-        T* to = out.frame(t) + lag * rows_;
-        for (Index r = 0; r < rows_; ++r) to[r] = static_cast<T>(from[r]);
+        for (Index r = 0; r < rows_; ++r) *to++ = static_cast<T>(from[r]);
       }
     }
     return in.frames;
@@ -80,9 +83,12 @@ StageInfo info_lag() {
       "ch1, ch1[t-1], ch1[t-2]. Frames keep their number and time; rows from before the recording are NaN.");
   i.real_time = true;
   i.samples = [] {
-    Sample s;
-    s.params = Value::object({{"lags", 3}});
-    return both_scalars(s);
+    Sample every, third;
+    every.params = Value::object({{"lags", 3}});
+    third.params = Value::object({{"lags", 2}, {"step", 3}});
+    auto all = both_scalars(every);
+    for (auto& s : both_scalars(third)) all.push_back(std::move(s));
+    return all;
   };
   return i;
 }

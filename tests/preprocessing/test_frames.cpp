@@ -23,6 +23,21 @@ TEST(Lag, StacksEarlierFramesAndNamesThem) {
       }
 }
 
+TEST(Lag, TakesEveryNthFrameBefore) {
+  const Eigen::MatrixXd x = wave(2, 12);
+  const auto y = apply("lag", Value::object({{"lags", 2}, {"step", 4}}), named(time_format(2, 100), {"a", "b"}), x);
+  EXPECT_THAT(y.format.row_names(), ElementsAre("a", "b", "a[t-4]", "b[t-4]", "a[t-8]", "b[t-8]"));
+  EXPECT_THAT(y.format.parts[0].shape, ElementsAre(3, 2));
+  ASSERT_EQ(y.frames(), 12);
+  for (Index t = 0; t < 12; ++t)
+    for (Index lag = 0; lag <= 2; ++lag)
+      for (Index r = 0; r < 2; ++r) {
+        const double v = y.frame(t)[2 * lag + r];
+        if (4 * lag > t) EXPECT_TRUE(std::isnan(v));
+        else EXPECT_EQ(v, x(r, t - 4 * lag));
+      }
+}
+
 TEST(Lag, TellsRowsOfTwoPartsApart) {
   StreamFormat f = named(time_format(1, 100, Scalar::f64, "power"), {"a"});
   f.parts.push_back(named(time_format(1, 100, Scalar::f64, "counts"), {"a"}).parts[0]);
