@@ -8,6 +8,7 @@
   STAGE(epochs)               \
   STAGE(fir)                  \
   STAGE(fir_zero_phase)       \
+  STAGE(impute)               \
   STAGE(lag)                  \
   STAGE(mask_rows)            \
   STAGE(pca)                  \
