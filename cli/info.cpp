@@ -1,9 +1,16 @@
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "cli/command.h"
+#include "core/error.h"
+#include "core/files.h"
 #include "core/model.h"
 #include "data/loaders.h"
+#include "io/fmri.h"
 #include "io/open.h"
+#include "io/png.h"
 #include "percept/registry.h"
 
 namespace percept::cli {
@@ -28,17 +35,44 @@ void print_value(const Value& v, int indent) {
     }
   }
 }
+/// A picture of characters, twice as high as wide, for a terminal.
+std::string blocks(const io::Picture& p, Index most_columns) {
+  static constexpr const char* kShades[] = {" ", "\u2591", "\u2592", "\u2593", "\u2588"};
+  const auto columns = std::min(p.width, most_columns), lines = std::max<Index>(1, p.height * columns / p.width / 2);
+  std::string text;
+  for (Index y = 0; y < lines; ++y) {
+    for (Index x = 0; x < columns; ++x) {
+      // the mean of the pixels that fall on this character
+      const Index left = x * p.width / columns, right = std::max(left + 1, (x + 1) * p.width / columns),
+                  top = y * p.height / lines, bottom = std::max(top + 1, (y + 1) * p.height / lines);
+      Index sum = 0;
+      for (Index j = top; j < bottom; ++j)
+        for (Index i = left; i < right; ++i) sum += p.pixels[static_cast<std::size_t>(j * p.width + i)];
+      text += kShades[std::min<Index>(4, sum * 5 / (256 * (bottom - top) * (right - left)))];
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+bool is_image(const std::filesystem::path& file) {
+  const std::string name = file.filename().string();
+  return name.ends_with(".nii") || name.ends_with(".nii.gz");
+}
 }  // namespace
 
 Command info_command() {
   return {"info", "Say what a file holds: streams, shapes, types, rates, missing values",
           [](CLI::App& app, Global& global) -> std::function<Value()> {
             auto file = std::make_shared<std::string>();
-            app.add_option("file", *file, ".csv, .npy, .mat, .h5, .percept, a model folder or a registered data set")
+            app.add_option("file", *file,
+                           ".csv, .npy, .mat, .h5, .nii, .percept, a model folder or a registered data set")
                 ->required()
                 ->type_name("FILE");
+            auto picture = std::make_shared<std::string>();
+            app.add_option("--picture", *picture, "Write the middle slice of an image as PNG")->type_name("FILE.png");
             add_json(app, global);
-            return [file, &global]() -> Value {
+            return [file, picture, &global]() -> Value {
               Value v;
               const std::filesystem::path path = *file;
               if (std::filesystem::is_directory(path) && std::filesystem::exists(path / "model.json")) {
@@ -71,7 +105,14 @@ Command info_command() {
               } else {
                 v = io::describe_file(path);
               }
+              if (!picture->empty() && !is_image(path))
+                throw UsageError("--picture needs an image (.nii or .nii.gz), found " + *file);
               if (!global.json) print_value(v, 0);
+              if (is_image(path) && (!picture->empty() || (!global.json && isatty(STDOUT_FILENO)))) {
+                const io::Picture p = io::middle_slice(path);
+                if (!picture->empty()) write_atomic(*picture, io::encode_png(p.width, p.height, 1, p.pixels));
+                else fmt::print("{}", blocks(p, 72));
+              }
               return v;
             };
           }};

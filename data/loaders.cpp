@@ -72,13 +72,22 @@ fs::path input_file(const Value& entry, const fs::path& base, const std::string&
   return path;
 }
 
+/// The options of an input with the paths of other files in them taken from `base`.
+Value with_paths(Value options, const fs::path& base) {
+  for (const char* key : {"mask", "atlas", "labels", "sidecar"})
+    if (Value* v = options.find(key); v && v->is_string() && !v->as_string().empty())
+      v->operator=((base / v->as_string()).string());
+  return options;
+}
+
 void add_stream(const Value& entry, const fs::path& base, const std::string& where, Recording& r) {
   const std::string& name = needed_text(entry, "name", where);
   if (r.find(name)) throw ConfigError(place(where + ".name", entry.at("name")), name, "a name that is not taken");
   const fs::path path = input_file(entry, base, where, r);
-  Value options = entry;
+  Value options = with_paths(entry, base);
   options.erase("file");
-  Stream s = io::open_stream(path, options, where);
+  Recording part = io::open_part(path, options, where);
+  Stream& s = part.streams[0];
   s.name = name;
   for (auto& other : r.streams)
     if (other.format.axis == s.format.axis && other.format.rate_hz == s.format.rate_hz &&
@@ -86,6 +95,13 @@ void add_stream(const Value& entry, const fs::path& base, const std::string& whe
       throw DataError(path.string(), "frames", fmt::format("{}, as stream '{}' has", other.frames(), other.name),
                       fmt::format("{}", s.frames()));
   r.streams.push_back(std::move(s));
+  for (auto& t : part.tables) {
+    if (r.table(t.name)) t.name = name + "." + t.name;
+    r.tables.push_back(std::move(t));
+  }
+  for (const char* key : {"fmri", "input"})
+    if (const Value* more = part.meta.find(key))
+      for (auto& [k, v] : more->as_table()) r.meta[key][k] = v;
 }
 
 Table read_table(const Value& entry, const fs::path& path, const std::string& where) {
@@ -253,7 +269,7 @@ Recording load_input(const Value& input, const fs::path& base, const ProgressFn&
   } else if (input.contains("simulate")) {
     r = simulate(needed_text(input, "simulate", where), options, where);
   } else if (input.contains("file")) {
-    r = io::open_recording(base / needed_text(input, "file", where), options, where);
+    r = io::open_recording(base / needed_text(input, "file", where), with_paths(options, base), where);
   } else {
     refuse_unknown_keys(options, {"name"}, where);
     r.name = options.contains("name") ? needed_text(options, "name", where) : "recording";
@@ -282,7 +298,7 @@ Recording outline_input(const Value& input, const fs::path& base, const std::str
   if (input.contains("file")) {
     const fs::path path = base / needed_text(input, "file", where);
     if (path.extension() == ".percept") return io::open_store(path);
-    r.streams.push_back(io::outline_stream(path, options, where));
+    r.streams.push_back(io::outline_stream(path, with_paths(options, base), where));
     r.name = r.streams[0].name;
     return r;
   }
@@ -291,7 +307,7 @@ Recording outline_input(const Value& input, const fs::path& base, const std::str
     if (r.find(name)) throw ConfigError(place(at + ".name", e.at("name")), name, "a name that is not taken");
     const fs::path path = base / needed_text(e, "file", at);
     e.erase("file");
-    r.streams.push_back(io::outline_stream(path, e, at));
+    r.streams.push_back(io::outline_stream(path, with_paths(e, base), at));
     r.streams.back().name = name;
   }
   if (r.streams.empty()) throw ConfigError(place(where, input), "", fmt::format("at least one [[{}.stream]]", where));

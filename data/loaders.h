@@ -30,6 +30,8 @@ namespace percept::data {
 ///                "prior" (label), "voxel" (x, y, z and a column of 0 and 1 for each area); meta.anatomy and
 ///                meta.roi_labels are NIfTI files.
 ///   miyawaki_figures  items 0..119: fmri {967}, image {10, 10}; table "item" (session, condition, stimulus, split).
+///   haxby_excerpt  at 0.4 Hz: fmri {530}, motion {6}, category {0: rest, 1..8}; events are the 96 blocks (label: the
+///                category, value: the run); tables "volume" (run, category; a row a frame), "block", "voxel".
 ///   mnist_t10k, usps, notmnist, fashion_mnist  items: image {28, 28} or {16, 16} from 0 to 1, label {0..9}; table
 ///                "item" (label, name, and split where there is one).
 ///

@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "core/error.h"
 #include "data/loader.h"
+#include "io/fmri.h"
 
 namespace percept::data {
 
@@ -97,10 +99,97 @@ void load_miyawaki(const Files& files, const NoParams&, Recording& r) {
         numbers("stimulus", column_of(files.npy("stim_id_120_u1.npy", 1, kTrials))), texts("split", split)}});
 }
 
+// --- haxby_excerpt --------------------------------------------------------------------------------------------------
+
+constexpr Index kHaxbyRuns = 12, kHaxbyVolumes = 121;
+constexpr double kHaxbyTr_s = 2.5;
+
+/// The six numbers of a line for each volume of the runs, one behind the other.
+Eigen::MatrixXd haxby_motion(const Files& files) {
+  Eigen::MatrixXd motion(6, kHaxbyRuns * kHaxbyVolumes);
+  for (Index run = 0; run < kHaxbyRuns; ++run) {
+    const std::string name = fmt::format("bold_moest_run{:03}.txt", run + 1);
+    const auto lines = files.lines(name.c_str());
+    if (static_cast<Index>(lines.size()) != kHaxbyVolumes)
+      throw DataError(files.set.name + "/" + name, "lines", fmt::format("{}", kHaxbyVolumes),
+                      fmt::format("{}", lines.size()));
+    for (Index k = 0; k < kHaxbyVolumes; ++k) {
+      std::istringstream line(lines[static_cast<std::size_t>(k)]);
+      for (Index i = 0; i < 6; ++i)
+        if (!(line >> motion(i, run * kHaxbyVolumes + k)))
+          throw DataError(files.set.name + "/" + name, fmt::format("line {}", k + 1), "6 numbers", "fewer");
+    }
+  }
+  return motion;
+}
+
+void load_haxby(const Files& files, const NoParams&, Recording& r) {
+  io::FmriOptions options;
+  options.mask = files("mask.nii.gz");
+  options.tr_s = kHaxbyTr_s;
+  io::FmriSeries series = io::open_fmri(files("bold.nii.gz"), options);
+  const std::int64_t volumes = series.stream.frames();
+  const auto lines = files.lines("attributes_literal.txt");
+  if (volumes != kHaxbyRuns * kHaxbyVolumes || static_cast<std::int64_t>(lines.size()) != volumes)
+    throw DataError(files.set.name + "/attributes_literal.txt", "lines", fmt::format("{}, one a volume", volumes),
+                    fmt::format("{}", lines.size()));
+  std::vector<std::string> category, levels{"rest"}, block_category;
+  std::vector<double> run, level, block_run, onset_s;
+  for (std::size_t k = 0; k < lines.size(); ++k) {
+    std::istringstream line(lines[k]);
+    std::string word;
+    double chunk = 0;
+    line >> word >> chunk;
+    const bool starts = k == 0 || word != category.back() || chunk + 1 != run.back();
+    category.push_back(word);
+    run.push_back(chunk + 1);
+    const auto at = std::find(levels.begin(), levels.end(), word);
+    level.push_back(static_cast<double>(at - levels.begin()));
+    if (at == levels.end()) levels.push_back(word);
+    if (word == "rest") continue;
+    if (starts) {
+      onset_s.push_back(kHaxbyTr_s * static_cast<double>(k));
+      r.events.push_back(event(onset_s.back(), 0, word, chunk + 1));
+      block_category.push_back(word);
+      block_run.push_back(chunk + 1);
+    }
+    r.events.back().duration_s += kHaxbyTr_s;
+  }
+  // numbers in the order of the alphabet, rest first: they do not depend on which category came first
+  std::vector<std::string> sorted(levels.begin() + 1, levels.end());
+  std::sort(sorted.begin(), sorted.end());
+  sorted.insert(sorted.begin(), "rest");
+  for (double& l : level)
+    l = static_cast<double>(std::find(sorted.begin(), sorted.end(), levels[static_cast<std::size_t>(l)]) -
+                            sorted.begin());
+
+  const auto timed = [&](Stream s) {
+    s.keys.clear();
+    s.format.axis = Axis::time;
+    s.format.rate_hz = series.stream.format.rate_hz;
+    s.format.start_s = series.stream.format.start_s;
+    return s;
+  };
+  Stream motion = timed(matrix_items("motion", {6}, haxby_motion(files)));
+  for (const char* name : {"rx", "ry", "rz", "x", "y", "z"})
+    motion.format.parts[0].rows.push_back({.name = name, .kind = "motion", .unit = "", .position = {}, .good = true});
+  Stream label = timed(categories("category", level, std::move(sorted)));
+  r.streams.push_back(std::move(series.stream));
+  r.streams.push_back(std::move(motion));
+  r.streams.push_back(std::move(label));
+  r.tables.push_back({"volume", {numbers("run", std::move(run)), texts("category", std::move(category))}});
+  r.tables.push_back({"block",
+                      {numbers("run", std::move(block_run)), texts("category", std::move(block_category)),
+                       numbers("onset_s", std::move(onset_s))}});
+  r.tables.push_back(std::move(series.voxel));
+  r.meta["fmri"]["fmri"] = std::move(series.meta);
+}
+
 }  // namespace
 
 std::vector<Loader> fmri_loaders() {
-  return {loader("vangerven69", load_vangerven69), loader("miyawaki_figures", load_miyawaki)};
+  return {loader("vangerven69", load_vangerven69), loader("miyawaki_figures", load_miyawaki),
+          loader("haxby_excerpt", load_haxby)};
 }
 
 }  // namespace percept::data

@@ -245,28 +245,35 @@ class Splitter {
       return it->second;
     }
     for (auto& [name, unused] : c_.labels) known.push_back(name);
+    const Column* found = nullptr;
+    std::string full;
     if (c_.tables)
       for (auto& table : *c_.tables)
         for (auto& col : table.columns) {
-          const std::string full = table.name + "." + col.name;
-          if (column != col.name && column != full) {
-            known.push_back(full);
-            continue;
-          }
-          std::vector<std::string> levels;
-          for (std::int64_t k = 0; k < c_.frames; ++k) {
-            const std::int64_t row = c_.keys.empty() ? k : c_.keys[static_cast<std::size_t>(k)];
-            if (row < 0 || row >= static_cast<std::int64_t>(col.size()))
-              throw ConfigError(
-                  key("column"), full,
-                  fmt::format("a row for every frame: frame {} needs row {}, found {} rows", k, row, col.size()));
-            const auto at = static_cast<std::size_t>(row);
-            levels.push_back(col.is_text()                 ? col.text[at]
-                             : std::isnan(col.numbers[at]) ? ""
-                                                           : fmt::format("{}", col.numbers[at]));
-          }
-          return levels;
+          const std::string name = table.name + "." + col.name;
+          known.push_back(name);
+          if (column != col.name && column != name) continue;
+          // a row a volume and a row a block: "run" of the wrong one would split silently
+          if (found && column == col.name)
+            throw ConfigError(key("column"), column, fmt::format("one table's: {} or {}", full, name));
+          found = &col;
+          full = name;
         }
+    if (found) {
+      std::vector<std::string> levels;
+      for (std::int64_t k = 0; k < c_.frames; ++k) {
+        const std::int64_t row = c_.keys.empty() ? k : c_.keys[static_cast<std::size_t>(k)];
+        if (row < 0 || row >= static_cast<std::int64_t>(found->size()))
+          throw ConfigError(
+              key("column"), full,
+              fmt::format("a row for every frame: frame {} needs row {}, found {} rows", k, row, found->size()));
+        const auto at = static_cast<std::size_t>(row);
+        levels.push_back(found->is_text()                 ? found->text[at]
+                         : std::isnan(found->numbers[at]) ? ""
+                                                          : fmt::format("{}", found->numbers[at]));
+      }
+      return levels;
+    }
     throw ConfigError(key("column"), column,
                       known.empty() ? "a column of a table: the recording has no table"
                                     : fmt::format("one of {}{}", fmt::join(known, ", "), did_you_mean(column, known)));

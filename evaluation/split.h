@@ -19,7 +19,7 @@
 ///     inner_folds = 4
 ///
 ///     use = "column"                   leave one level of a table's column out; use = "subject" or "run" is short for
-///     column = "subject"               column = "subject" or "run"
+///     column = "subject"               column = "subject" or "run"; "item.subject" where two tables have one
 ///     test_levels = ["s3"]             only these are tested, together (default: each in turn)
 ///     train_levels = ["s1", "s2"]      only these are trained on (default: all others)
 #pragma once

@@ -12,6 +12,7 @@
 #include "core/files.h"
 #include "core/params.h"
 #include "io/csv.h"
+#include "io/fmri.h"
 #include "io/hdf5.h"
 #include "io/idx.h"
 #include "io/input_file.h"
@@ -24,7 +25,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-enum class Kind { csv, npy, mat, hdf5, store, idx };
+enum class Kind { csv, npy, mat, hdf5, store, idx, nifti };
 
 Kind kind_of(const fs::path& file) {
   const auto lower = [](std::string s) {
@@ -35,16 +36,19 @@ Kind kind_of(const fs::path& file) {
   const std::string e = lower(file.extension().string());
   for (const char* end : {"-ubyte", "-ubyte.gz", ".idx", ".idx.gz"})  // as MNIST and its relatives are named
     if (lower(file.filename().string()).ends_with(end)) return Kind::idx;
+  for (const char* end : {".nii", ".nii.gz"})
+    if (lower(file.filename().string()).ends_with(end)) return Kind::nifti;
   if (e == ".csv" || e == ".tsv") return Kind::csv;
   if (e == ".npy") return Kind::npy;
   if (e == ".mat") return Kind::mat;
   if (e == ".h5" || e == ".hdf5" || e == ".nwb") return Kind::hdf5;
   if (e == ".percept") return Kind::store;
-  throw DataError(file.string(), "extension", ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .idx, -ubyte.gz or .percept",
+  throw DataError(file.string(), "extension",
+                  ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .nii, .nii.gz, .idx, -ubyte.gz or .percept",
                   e.empty() ? "none" : e);
 }
 const char* kind_name(Kind k) {
-  static constexpr const char* kNames[] = {"csv", "npy", "mat", "hdf5", "percept store", "idx"};
+  static constexpr const char* kNames[] = {"csv", "npy", "mat", "hdf5", "percept store", "idx", "nifti"};
   return kNames[static_cast<int>(k)];
 }
 
@@ -70,8 +74,10 @@ struct FileSamples {
 /// The options of open_stream.
 struct OpenParams {
   bool header = false, allow_inf = false, transpose = false;
-  std::string delimiter, variable, unit = "1", name;
-  double rate_hz = 0, start_s = 0;
+  bool items = false, allow_missing = false;
+  std::string delimiter, variable, unit = "1", name, mask, atlas, labels, sidecar;
+  std::vector<std::string> regions;
+  double rate_hz = 0, start_s = 0, tr_s = 0;
   static constexpr auto fields() {
     return std::tuple{field("header", &OpenParams::header, "", "Whether the first line holds names."),
                       field("delimiter", &OpenParams::delimiter, "", "Between two cells; a tab in .tsv."),
@@ -81,7 +87,15 @@ struct OpenParams {
                       field("rate_hz", &OpenParams::rate_hz, "Hz", "Frames a second; without it frames are items."),
                       field("start_s", &OpenParams::start_s, "s", "Time of the first frame.", -1e18, 1e18),
                       field("unit", &OpenParams::unit, "", "Unit of the values."),
-                      field("name", &OpenParams::name, "", "Name of the stream.")};
+                      field("name", &OpenParams::name, "", "Name of the stream."),
+                      field("mask", &OpenParams::mask, "", "Image whose voxels other than 0 are kept."),
+                      field("atlas", &OpenParams::atlas, "", "Image of region numbers."),
+                      field("labels", &OpenParams::labels, "", "Table of the atlas's region names."),
+                      field("regions", &OpenParams::regions, "", "Regions of the atlas that are kept."),
+                      field("sidecar", &OpenParams::sidecar, "", "JSON of BIDS that belongs to an image."),
+                      field("tr_s", &OpenParams::tr_s, "s", "Repetition time, above header and sidecar.", 0, 100),
+                      field("items", &OpenParams::items, "", "Volumes are items without a clock."),
+                      field("allow_missing", &OpenParams::allow_missing, "", "NaN are missing values.")};
   }
 };
 
@@ -263,22 +277,68 @@ CsvLook look_at_csv(const fs::path& file) {
   return look;
 }
 
-}  // namespace
+/// Options that only one kind of file has a meaning for.
+void refuse_others(const fs::path& file, Kind kind, const Value& options, const std::string& where) {
+  static constexpr const char* kImage[] = {"mask",    "atlas", "labels", "regions",
+                                           "sidecar", "tr_s",  "items",  "allow_missing"};
+  static constexpr const char* kNotImage[] = {"header", "delimiter", "allow_inf", "variable", "transpose", "rate_hz"};
+  const auto refuse = [&](auto& keys, const char* expected) {
+    for (const char* key : keys)
+      if (options.contains(key))
+        throw ConfigError(where + "." + key, "", fmt::format("{} {}", expected, file.filename().string()));
+  };
+  if (kind == Kind::nifti) refuse(kNotImage, "nothing (an image has tr_s, mask, atlas, ...) for");
+  else refuse(kImage, "nothing (it is for .nii and .nii.gz) for");
+}
 
-namespace {
-Stream make_stream(const fs::path& file, const Value& options, bool head_only, const std::string& where) {
+FmriSeries open_nifti_series(const fs::path& file, const OpenParams& p, const std::string& where) {
+  FmriOptions o;
+  o.mask = p.mask;
+  o.atlas = p.atlas;
+  o.labels = p.labels;
+  o.regions = p.regions;
+  o.tr_s = p.tr_s;
+  o.items = p.items;
+  o.allow_missing = p.allow_missing;
+  if (!p.sidecar.empty()) {
+    o.sidecar = read_json(p.sidecar);
+    o.sidecar_file = p.sidecar;
+  }
+  FmriSeries series = open_fmri(file, o, where);
+  if (!p.sidecar.empty()) series.files.emplace_back(p.sidecar);
+  return series;
+}
+
+Recording make_stream(const fs::path& file, const Value& options, bool head_only, const std::string& where) {
   const auto p = read_params<OpenParams>(options, where);
   const Kind kind = kind_of(file);
   require_file(file);
+  refuse_others(file, kind, options, where);
+  Recording r;
   if (kind == Kind::store) {
     for (const char* key : {"rate_hz", "start_s", "unit", "transpose"})
       if (options.contains(key))
         throw ConfigError(where + "." + key, "", fmt::format("nothing: {} states its own", file.string()));
-    const Recording r = open_store(file);
-    if (p.variable.empty() && r.streams.size() == 1) return r.streams[0];
-    return r.stream(p.variable, where + ".variable");
+    const Recording all = open_store(file);
+    r.streams.push_back(p.variable.empty() && all.streams.size() == 1 ? all.streams[0]
+                                                                      : all.stream(p.variable, where + ".variable"));
+    return r;
   }
-  Stream s;
+  Stream& s = r.streams.emplace_back();
+  if (kind == Kind::nifti) {
+    FmriSeries series = open_nifti_series(file, p, where);
+    s = std::move(series.stream);
+    if (!p.name.empty()) s.name = p.name;
+    s.format.parts[0].unit = p.unit;
+    if (options.contains("start_s")) {
+      if (s.format.axis == Axis::item) throw ConfigError(where + ".start_s", "", "nothing: items have no clock");
+      s.format.start_s = p.start_s;
+    }
+    r.tables.push_back(std::move(series.voxel));
+    r.meta["fmri"][s.name] = std::move(series.meta);
+    for (auto& read : series.files) r.meta["input"][read.filename().string()] = sha256_file(read);
+    return r;
+  }
   s.name = p.name.empty() ? file.stem().string() : p.name;
   Part part{.name = s.name, .shape = {}, .unit = p.unit, .rows = {}, .levels = {}};
   FileSamples opened = open_samples(file, kind, p, options.contains("header"), head_only, where);
@@ -300,16 +360,20 @@ Stream make_stream(const fs::path& file, const Value& options, bool head_only, c
     s.keys.resize(static_cast<std::size_t>(s.frames()));
     std::iota(s.keys.begin(), s.keys.end(), std::int64_t{0});
   }
-  return s;
+  return r;
 }
 }  // namespace
 
-Stream open_stream(const fs::path& file, const Value& options, const std::string& where) {
+Recording open_part(const fs::path& file, const Value& options, const std::string& where) {
   return make_stream(file, options, false, where);
 }
 
+Stream open_stream(const fs::path& file, const Value& options, const std::string& where) {
+  return std::move(make_stream(file, options, false, where).streams[0]);
+}
+
 Stream outline_stream(const fs::path& file, const Value& options, const std::string& where) {
-  Stream s = make_stream(file, options, true, where);
+  Stream s = std::move(make_stream(file, options, true, where).streams[0]);
   s.samples = nullptr;
   s.keys.clear();
   return s;
@@ -321,7 +385,7 @@ Recording open_recording(const fs::path& file, const Value& options, const std::
     refuse_unknown_keys(options, {}, where);
     r = open_store(file);
   } else {
-    r.streams.push_back(open_stream(file, options, where));
+    r = open_part(file, options, where);
     r.name = r.streams[0].name;
   }
   r.meta["input"][file.filename().string()] = sha256_file(file);
@@ -357,6 +421,13 @@ Value describe_file(const fs::path& file) {
                                   {"fortran_order", info.fortran_order}});
       add_range_if_small(item, *open_npy(file), size_of(info.frame_shape()));
       contents.push_back(std::move(item));
+      break;
+    }
+    case Kind::nifti: {
+      const Value image = describe_nifti(file);
+      contents.push_back(
+          Value::object({{"name", image.at("name")}, {"shape", image.at("shape")}, {"type", image.at("type")}}));
+      d["image"] = image;
       break;
     }
     case Kind::idx: {
@@ -433,6 +504,12 @@ void check_file(const fs::path& file) {
     case Kind::idx:
       open_idx(file);
       break;
+    case Kind::nifti: {
+      const NiftiHeader header = read_nifti_header(file);
+      check_nifti_length(file, header);
+      describe_nifti(file);
+      break;
+    }
     case Kind::mat:
       list_mat(file);
       break;  // a child process has read all of it

@@ -10,7 +10,16 @@
 ///   rate_hz    frames get a clock; without it they are items with keys 0, 1, ... (a .percept file has its own)
 ///   start_s    time of the first frame, default 0; needs rate_hz
 ///   unit       of the values, default "1"
-///   name       of the stream, default the file's stem
+///   name       of the stream, default the file's stem ("fmri" for an image)
+/// and for functional images (.nii, .nii.gz; io/fmri.h), whose rows are voxels and whose clock is their own:
+///   mask           image whose voxels other than 0 are kept
+///   atlas          image of region numbers: a voxel's kind is its region; without a mask, region 0 is left out
+///   labels         .tsv with the names of the regions (index, name), default beside the atlas
+///   regions        only these regions of the atlas
+///   sidecar        JSON of BIDS, default the one beside the image
+///   tr_s           repetition time, above what header and sidecar say
+///   items          volumes are items (one map a trial), default false
+///   allow_missing  NaN are missing values, default false: they are an error
 #pragma once
 
 #include <filesystem>
@@ -23,6 +32,11 @@ namespace percept::io {
 Stream open_stream(const std::filesystem::path& file, const Value& options = Value::table(),
                    const std::string& where = "input");
 
+/// The same with the tables and metadata that belong to it: of an image, table "voxel" and
+/// meta.fmri.NAME; meta.input has the digests of mask, atlas, labels and sidecar.
+Recording open_part(const std::filesystem::path& file, const Value& options = Value::table(),
+                    const std::string& where = "input");
+
 /// The same stream without its samples, from the head of the file as far as its kind allows: a file may be broken
 /// further down. Items have no keys.
 Stream outline_stream(const std::filesystem::path& file, const Value& options = Value::table(),
@@ -32,7 +46,8 @@ Stream outline_stream(const std::filesystem::path& file, const Value& options = 
 Recording open_recording(const std::filesystem::path& file, const Value& options = Value::table(),
                          const std::string& where = "input");
 
-/// What a file holds: {file, kind, bytes, contents: [{name, shape, type, rate_hz, missing, min, max, ...}], ...}.
+/// What a file holds: {file, kind, bytes, contents: [{name, shape, type, rate_hz, missing, min, max, ...}], ...};
+/// of an image "image" has what io/fmri.h says of it.
 /// Missing values and ranges are counted where that takes less than a second or two (up to 16 million values).
 Value describe_file(const std::filesystem::path& file);
 

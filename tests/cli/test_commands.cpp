@@ -1,6 +1,7 @@
 /// The program from outside: what it prints, where, and with which exit code.
 #include "tests/cli/program.h"
 #include "tests/data/environment.h"
+#include "tests/io/nifti_bytes.h"
 
 namespace percept::cli_test {
 namespace {
@@ -202,6 +203,27 @@ TEST_F(Commands, ModelsAreFittedOnceAndUsedAgain) {
   EXPECT_EQ(r.json().at("scores").at("nrmse").as_number(), scored);
   EXPECT_THAT(run({"info", "models/kalman"}).out, AllOf(HasSubstr("model"), HasSubstr("Gamma")));
   EXPECT_EQ(run({"check", "models/kalman"}).code, 0);
+}
+
+TEST_F(Commands, InfoShowsAnImage) {
+  io_test::NiftiBytes n;
+  n.samples(io_test::counted(48));
+  write(folder_ / "bold.nii", n.bytes());
+  write(folder_ / "bold.json", R"({"RepetitionTime": 2.5, "SliceTiming": [0, 1.25]})");
+  Result r = run({"info", "bold.nii", "--picture", "slice.png"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  for (const char* line : {"shape        [2,3,2,4]", "voxel_mm     [2.0,3.0,4.0]", "orientation  RAS",
+                           "repetition_time 2.5 s", "slice_timing_s [0.0,1.25]", "space        sform: scanner"})
+    EXPECT_THAT(r.out, HasSubstr(line));
+  EXPECT_THAT(read_file(folder_ / "slice.png"), ::testing::StartsWith("\x89PNG"));
+  EXPECT_EQ(run({"check", "bold.nii"}).code, 0);
+  r = run({"info", "x.csv", "--picture", "slice.png"});
+  EXPECT_EQ(r.code, 2);
+  EXPECT_THAT(r.error, HasSubstr("--picture needs an image (.nii or .nii.gz), found x.csv"));
+  write(folder_ / "cut.nii", n.bytes().substr(0, 400));
+  r = run({"check", "cut.nii"});
+  EXPECT_EQ(r.code, 3);
+  EXPECT_THAT(r.error, HasSubstr("cut.nii: size: expected the data of 2 x 3 x 2 x 4 x i16 from byte 352 on"));
 }
 
 TEST_F(Commands, DryRunWritesNothing) {

@@ -1,11 +1,14 @@
 #include <gmock/gmock.h>
 
+#include <fstream>
 #include <map>
 #include <numeric>
 
 #include "core/error.h"
 #include "data/loaders.h"
 #include "data/registry.h"
+#include "io/csv.h"
+#include "io/fmri.h"
 #include "io/npy.h"
 #include "tests/support/data.h"
 
@@ -116,6 +119,60 @@ TEST(LoadersFmri, MiyawakiFigures) {
   EXPECT_EQ(std::count(item.find("split")->text.begin(), item.find("split")->text.end(), "test"), 12);
   EXPECT_THAT(r.warnings(), Contains(HasSubstr("z-scored upstream over all 120 trials")));
   EXPECT_THAT(r.warnings(), Contains(HasSubstr("session of random images")));
+}
+
+TEST(LoadersFmri, HaxbyExcerpt) {
+  fs::path file;
+  PERCEPT_NEED_DATA(file, "fmri/haxby2001_excerpt/haxby2001/sub001/BOLD/task001_run003/bold_events.tsv");
+  const Recording r = load_data_set("haxby_excerpt");
+  const Stream &fmri = r.stream("fmri", "test"), &category = r.stream("category", "test");
+  EXPECT_EQ(fmri.frames(), 1452);
+  EXPECT_EQ(fmri.format.size(), 530);
+  for (auto& s : r.streams) {
+    EXPECT_EQ(s.format.rate_hz, 0.4) << s.name;
+    EXPECT_EQ(s.format.start_s, 1.25) << s.name;
+    EXPECT_EQ(s.frames(), 1452) << s.name;
+  }
+  // run 3 lies from volume 242 on: as its own file has it
+  const Eigen::MatrixXd all = fmri.matrix();
+  io::FmriOptions options;
+  options.mask = testing::mirrored("fmri/haxby2001_excerpt/mask.nii.gz").value();
+  EXPECT_EQ(io::open_fmri(file.parent_path() / "bold_1slice.nii.gz", options).stream.matrix(),
+            all.middleCols(242, 121));
+  const auto motion_file = file.parent_path() / "bold_moest.txt";
+  std::ifstream motion(motion_file);
+  double first = 0;
+  motion >> first;
+  EXPECT_EQ(samples(r, "motion")(0, 242), first);
+
+  // events as the run's own table has them
+  const Table events = io::read_csv_table(file, {.header = true, .delimiter = '\t'});
+  ASSERT_EQ(r.events.size(), 96u);
+  for (std::size_t k = 0; k < 8; ++k) {
+    const Event& e = r.events[16 + k];
+    EXPECT_EQ(e.onset_s, 242 * 2.5 + events.find("onset")->numbers[k]);
+    EXPECT_EQ(e.duration_s, events.find("duration")->numbers[k]);
+    EXPECT_EQ(e.label.text(), events.find("trial_type")->text[k]);
+    EXPECT_EQ(e.value, 3);
+  }
+  const Table &volume = *r.table("volume"), &block = *r.table("block");
+  const Eigen::MatrixXd level = category.matrix();
+  const auto& levels = category.format.parts[0].levels;
+  ASSERT_EQ(levels.size(), 9u);
+  EXPECT_EQ(levels[0], "rest");
+  std::size_t next = 0;
+  for (std::int64_t k = 0; k < 1452; ++k) {
+    const auto row = static_cast<std::size_t>(k);
+    EXPECT_EQ(volume.find("run")->numbers[row], 1 + static_cast<double>(k / 121));
+    EXPECT_EQ(levels[static_cast<std::size_t>(level(0, k))], volume.find("category")->text[row]);
+    // the middle of each volume lies in a block exactly when it is not rest
+    const double t = fmri.format.time_of(k);
+    while (next < 96 && r.events[next].onset_s + r.events[next].duration_s < t) ++next;
+    const bool inside = next < 96 && r.events[next].onset_s < t;
+    EXPECT_EQ(inside ? r.events[next].label.text() : "rest", volume.find("category")->text[row]) << k;
+  }
+  EXPECT_EQ(block.find("category")->text.at(16), r.events[16].label.text());
+  EXPECT_EQ(block.find("run")->numbers.at(16), 3);
 }
 
 }  // namespace

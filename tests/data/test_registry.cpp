@@ -62,7 +62,7 @@ TEST(DataRegistry, BuiltInSetsAreComplete) {
     }
   }
   EXPECT_THAT(names, ElementsAre("flint_run1", "contdata95", "dad_chewie", "hc_wmaze", "vangerven69",
-                                 "miyawaki_figures", "mnist_t10k", "usps", "notmnist", "fashion_mnist"));
+                                 "miyawaki_figures", "haxby_excerpt", "mnist_t10k", "usps", "notmnist", "fashion_mnist"));
   EXPECT_THAT(data_set("flint_run1").warnings.at(0), HasSubstr("whole session"));
 }
 
@@ -96,9 +96,10 @@ TEST(DataRegistry, UnknownNamesGetASuggestion) {
     data_set("flint_run2");
     FAIL();
   } catch (const ConfigError& e) {
-    EXPECT_STREQ(e.what(),
-                 "data set = flint_run2: expected one of flint_run1, contdata95, dad_chewie, hc_wmaze, vangerven69, "
-                 "miyawaki_figures, mnist_t10k, usps, notmnist, fashion_mnist (did you mean 'flint_run1'?)");
+    EXPECT_STREQ(
+        e.what(),
+        "data set = flint_run2: expected one of flint_run1, contdata95, dad_chewie, hc_wmaze, vangerven69, "
+        "miyawaki_figures, haxby_excerpt, mnist_t10k, usps, notmnist, fashion_mnist (did you mean 'flint_run1'?)");
   }
   try {
     data_set("flint_run1").file("y.csv");

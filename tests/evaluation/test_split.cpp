@@ -164,6 +164,15 @@ TEST(Split, ColumnLeavesOneLevelOut) {
   c.keys = {4, 6};
   EXPECT_EQ(refusal(spec("subject", ""), c),
             "a.toml:9: split.column = item.subject: expected a row for every frame: frame 1 needs row 6, found 6 rows");
+  // two tables with such a column have to be told apart
+  c.frames = 6;
+  c.keys.clear();
+  std::vector<Table> two = tables;
+  two.push_back({"session", {{"subject", {}, {"a", "b", "c"}}}});
+  c.tables = &two;
+  EXPECT_EQ(refusal(spec("subject", ""), c),
+            "a.toml:9: split.column = subject: expected one table's: item.subject or session.subject");
+  EXPECT_EQ(make_folds(spec("column", "column = \"item.subject\""), c).size(), 3u);
   // labels of a clocked recording
   SplitContext labelled = clocked(4);
   labelled.labels["run"] = {"1", "1", "2", "2"};

@@ -1,29 +1,14 @@
-#include <zlib.h>
-
 #include <random>
 #include <thread>
 
 #include "core/error.h"
 #include "io/packed_file.h"
 #include "tests/io/helpers.h"
+#include "tests/io/nifti_bytes.h"
 
 namespace percept::io_test {
 namespace {
 using ::testing::HasSubstr;
-
-std::string gzip(const std::string& content, int level = 6) {
-  z_stream z{};
-  EXPECT_EQ(deflateInit2(&z, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string packed(deflateBound(&z, content.size()) + 64, '\0');
-  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(content.data()));
-  z.avail_in = static_cast<uInt>(content.size());
-  z.next_out = reinterpret_cast<Bytef*>(packed.data());
-  z.avail_out = static_cast<uInt>(packed.size());
-  EXPECT_EQ(deflate(&z, Z_FINISH), Z_STREAM_END);
-  packed.resize(z.total_out);
-  deflateEnd(&z);
-  return packed;
-}
 
 /// Text that packs a little: words of a small alphabet.
 std::string content(std::size_t n, unsigned seed = 1) {
