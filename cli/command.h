@@ -35,6 +35,7 @@ Command check_command();
 Command fit_command();
 Command run_command();
 Command report_command();
+Command gallery_command();
 Command stages_command();
 Command data_command();
 Command rerun_command();

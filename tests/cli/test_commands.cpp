@@ -35,7 +35,7 @@ TEST_F(Commands, HelpStagesAndVersionAnswer) {
                     HasSubstr("Exit codes: 0 ok, 2 wrong usage, 3 bad input, 4 the run failed, 130 interrupted")));
   EXPECT_THAT(help.error, IsEmpty());
   for (const char* command :
-       {"run", "fit", "report", "rerun", "info", "check", "stages", "data", "completion", "docs"}) {
+       {"run", "fit", "report", "gallery", "rerun", "info", "check", "stages", "data", "completion", "docs"}) {
     EXPECT_THAT(help.out, HasSubstr("\n  " + std::string(command) + " ")) << command;
     const Result one = run({command, "--help"});
     EXPECT_EQ(one.code, 0) << command;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,8 +10,10 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "evaluation/gallery.h"
 #include "evaluation/report/gallery.h"
 #include "evaluation/report/html.h"
+#include "io/store.h"
 #include "tests/support/data.h"
 #include "tests/support/errors.h"
 
@@ -235,6 +238,93 @@ TEST_F(GalleryInBrowser, PaintsPixelsAndTheBrain) {
       tell(document.getElementById('brain').dataset.ready); tell(document.getElementById('brain-doc').textContent);
       tell(document.querySelectorAll('#trust-plots canvas').length);)"),
             "3,2,0,7,35,255;yes;pattern of ridge;1");
+}
+
+/// A run of two scores and two splits as percept run leaves it: images of 2 x 3 with keys 4, 7 and 9; "posterior" has
+/// spread and samples.
+std::filesystem::path made_up_run() {
+  const auto run = percept::testing::temporary_folder() / "run";
+  std::filesystem::remove_all(run);
+  std::filesystem::create_directories(run);
+  io::StoreWriter store(run / "predictions.percept");
+  store.set_name("made up");
+  Value scores = Value::array(), items = Value::table();
+  auto add = [&](const std::string& name, std::vector<Part> parts, const std::vector<std::int64_t>& keys,
+                 double first) {
+    StreamFormat format = item_format({1});
+    format.parts = std::move(parts);
+    const int stream = store.add_stream(name, format);
+    Eigen::MatrixXd frames(format.size(), static_cast<Index>(keys.size()));
+    for (Index i = 0; i < frames.size(); ++i) frames.data()[i] = first + static_cast<double>(i) / 100;
+    store.append(stream, ConstFrames(frames.data(), Scalar::f64, frames.rows(), frames.cols(), frames.rows()), keys);
+  };
+  auto part = [](const char* name, std::vector<Index> shape) {
+    Part p;
+    p.name = name;
+    p.shape = std::move(shape);
+    return p;
+  };
+  for (const std::string name : {"ridge", "posterior"})
+    for (const std::string split : {"all", "some"}) {
+      const std::vector<std::int64_t> keys =
+          split == "all" ? std::vector<std::int64_t>{4, 7, 9} : std::vector<std::int64_t>{9};
+      const std::string prefix = name + "." + split + ".";
+      add(prefix + "truth", {part("image", {2, 3})}, keys, split == "some" ? 0.12 : 0);
+      add(prefix + "decoded", {part("image", {2, 3})}, keys, 0.5);
+      if (name == "posterior")
+        add(prefix + "frame", {part("mean", {2, 3}), part("sd", {2, 3}), part("samples", {4, 2, 3})}, keys, 0.1);
+      auto metric = [](const char* m, bool lower) {
+        return Value::object({{"name", m}, {"doc", "d"}, {"lower_is_better", lower}, {"value", 0.1}});
+      };
+      scores.push_back(Value::object({{"name", name},
+                                      {"split", split},
+                                      {"model", name},
+                                      {"metrics", Value::array({metric("mse", true), metric("pcc", false)})}}));
+      Value mse = Value::array(), spread = Value::array();
+      for (std::size_t k = 0; k < keys.size(); ++k) {
+        mse.push_back(0.04);
+        spread.push_back(0.2);
+      }
+      items[name][split] = Value::object({{"values", Value::object({{"mse", mse}, {"spread", spread}})}});
+    }
+  store.add_table({"item", {{"label", {6, 6, 6, 6, 9, 6, 6, 9, 6, NAN}, {}}}});
+  store.commit();
+  write_atomic(run / "result.json", to_json(Value::object({{"items", items}})));
+  write_atomic(run / "report.json", to_json(Value::object({{"title", "Made up"}, {"scores", scores}})));
+  return run;
+}
+
+TEST(GalleryOfRun, HoldsEveryMethodSplitAndImage) {
+  const Value g = gallery_of(made_up_run(), 3);
+  EXPECT_EQ(g.at("title").as_string(), "Made up");
+  EXPECT_EQ(to_json(g.at("shape")), "[2,3]");
+  EXPECT_EQ(to_json(g.at("items")),
+            R"([{"name":"image 4","label":"9"},{"name":"image 7","label":"9"},{"name":"image 9","label":""}])");
+  EXPECT_EQ(to_json(g.at("splits")), R"([{"name":"all","items":[0,1,2]},{"name":"some","items":[2]}])");
+  ASSERT_EQ(g.at("reconstructions").size(), 4U);
+  std::string truth;  // 0, 0.01, 0.02 ... as bytes
+  for (int i = 0; i < 18; ++i) truth.push_back(static_cast<char>(std::lround(255 * 0.01 * i)));
+  EXPECT_EQ(g.at("truth").as_string(), base64(truth));
+  const Value &ridge = g.at("reconstructions").as_array()[0], &posterior = g.at("reconstructions").as_array()[2];
+  EXPECT_FALSE(ridge.contains("sd"));
+  EXPECT_EQ(to_json(ridge.at("values").at("mse")), "[0.04,0.04,0.04]");
+  EXPECT_EQ(posterior.at("draws").as_integer(), 3);
+  EXPECT_NEAR(posterior.at("sd_most").as_number(), 0.1 + (2 * 36 + 11) / 100.0, 1e-12);  // the last of the last image
+  EXPECT_FALSE(g.at("measures").at("mse").at("higher").as_bool());
+  EXPECT_EQ(g.at("measures").at("spread").at("kind").as_string(), "trust");
+  ASSERT_EQ(g.at("trust").size(), 4U);
+  EXPECT_NEAR(g.at("trust").as_array()[0].at("y").as_array()[0].as_number(), 0.2, 1e-12);  // the root of the error
+  EXPECT_THAT(render_gallery(g), HasSubstr("data:image/png;base64,"));
+}
+
+TEST(GalleryOfRun, RefusesOtherFolders) {
+  const auto run = made_up_run();
+  std::filesystem::remove(run / "report.json");
+  EXPECT_THAT(message_of<DataError>([&] { gallery_of(run); }),
+              HasSubstr("report.json: expected a folder that percept run wrote, found none"));
+  write_atomic(run / "report.json", R"({"title": "none", "scores": [{"name": "other", "split": "all"}]})");
+  EXPECT_THAT(message_of<DataError>([&] { gallery_of(run); }),
+              HasSubstr("predictions.percept: expected a score whose target is images, found none"));
 }
 
 TEST(Html, Base64OfKnownTexts) {  // RFC 4648, section 10
