@@ -9,7 +9,9 @@
 #include <mutex>
 
 #include "core/threads.h"
+#include "data/fetch.h"
 #include "data/loaders.h"
+#include "data/prior.h"
 #include "evaluation/provenance.h"
 #include "percept/registry.h"
 
@@ -50,7 +52,8 @@ std::shared_ptr<PipelineOptions> add_pipeline(CLI::App& app, Global& global, con
   app.add_option("--set", o->set, "Change one value: NODE.key=value, run.seed=3, official.gap_s=1; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  app.add_flag("--fresh", o->fresh, "Start over: do not use what a killed run left in OUTPUT.work");
+  app.add_flag("--fresh", o->fresh,
+               "Start over: use neither what a killed run left in OUTPUT.work nor a prior fitted before");
   add_threads(app, global);
   add_json(app, global);
   return o;
@@ -71,12 +74,18 @@ void set_output(evaluation::RunRequest& request, const std::filesystem::path& ou
   if (!request.work.has_filename()) request.work = request.work.parent_path();
   request.work += ".work";
   if (options.fresh) evaluation::WorkCache(request.work, "").remove();
+  request.prior_cache.fresh = options.fresh;
+  try {
+    request.prior_cache.folder = data::cache_folder() / "priors";
+  } catch (const data::Unavailable&) {  // no home: priors are fitted each time
+  }
 }
 
 void load_recording(evaluation::RunRequest& request) {
   const auto& file = request.pipeline.file;
   request.recording =
       data::load_input(request.pipeline.input, file.parent_path(), request.options.progress, file.string() + ": input");
+  request.priors = data::load_priors(request.pipeline.priors, file.parent_path(), request.options.progress);
 }
 
 std::unique_ptr<CLI::App> make_app(Global& global, std::vector<std::function<Value()>>& actions) {

@@ -61,8 +61,8 @@ struct PipelineOptions {
 std::shared_ptr<PipelineOptions> add_pipeline(CLI::App& app, Global& global, const std::string& output_doc);
 /// The pipeline as it was changed by --set, threads, progress and cancelling; no recording yet.
 evaluation::RunRequest read_request(const PipelineOptions& options, const Global& global);
-/// Where the results go, and beside it OUTPUT.work, where a killed run left what it had worked out: taken up, or with
-/// --fresh thrown away.
+/// Where the results go; beside it OUTPUT.work, where a killed run left what it had worked out: taken up, or with --fresh
+/// thrown away; and where fitted priors are kept from run to run.
 void set_output(evaluation::RunRequest& request, const std::filesystem::path& output, const PipelineOptions& options);
 /// Runs it; when it is interrupted, says where it goes on from.
 template <class F>
@@ -75,7 +75,7 @@ auto resumable(const evaluation::RunRequest& request, F run) {
     throw;
   }
 }
-/// Loads what [input] says; relative paths start at the pipeline file.
+/// Loads what [input] says and the images of the priors; relative paths start at the pipeline file.
 void load_recording(evaluation::RunRequest& request);
 
 /// True once the user pressed Ctrl-C.

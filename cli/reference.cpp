@@ -73,6 +73,7 @@ Value stage_value(const StageInfo& i) {
                         {"version", i.version},
                         {"trained", i.trained},
                         {"needs_target", i.needs_target},
+                        {"priors", Value(i.priors)},
                         {"real_time", i.real_time},
                         {"causal_twin", i.causal_twin},
                         {"paper", i.paper},
@@ -105,6 +106,19 @@ Value pipeline_schema(const Registry& registry) {
                                     {"required", Value::array({"use"})},
                                     {"additionalProperties", false}}));
   }
+  Value priors = Value::array();
+  for (auto& i : registry.all()) {
+    if (!i.trained) continue;
+    Value properties = Value::object({{"use", Value::object({{"const", i.name}, {"description", i.doc}})}});
+    for (auto& key : reserved_prior_keys())
+      if (key != "use") properties[key] = Value::table();
+    for (auto& p : i.params) properties[p.key] = param_schema(p);
+    priors.push_back(Value::object({{"type", "object"},
+                                    {"title", i.name},
+                                    {"properties", properties},
+                                    {"required", Value::array({"name", "use", "images"})},
+                                    {"additionalProperties", false}}));
+  }
   const auto list = [](const Value& items) { return Value::object({{"type", "array"}, {"items", items}}); };
   const Value table = Value::object({{"type", "object"}});
   Value search = table;  // and a table for each node
@@ -117,6 +131,7 @@ Value pipeline_schema(const Registry& registry) {
                         {"properties", Value::object({{"title", Value::object({{"type", "string"}})},
                                                       {"description", Value::object({{"type", "string"}})},
                                                       {"input", table},
+                                                      {"prior", list(Value::object({{"oneOf", priors}}))},
                                                       {"stage", list(Value::object({{"oneOf", stages}}))},
                                                       {"split", list(table)},
                                                       {"search", search},
@@ -142,7 +157,7 @@ std::string reference_markdown(const Registry& registry) {
   for (auto& section : pipeline_sections())
     s += fmt::format("\n### {}\n\n{}\n{}", section.name, section.doc, params_table(section.params));
   s += "\n## Stages\n\nA pipeline file names one with `use = \"...\"`. Every stage also takes `name`, `from`, `align`, "
-       "`queue`, `queue_blocks`;\na learned one `target`, `fit`, `fit_s`, `model`.\n";
+       "`queue`, `queue_blocks`;\na learned one `target`, `fit`, `fit_s`, `model`, `prior`.\n";
   for (auto& i : registry.all()) {
     s += fmt::format("\n### {}\n\n{} In `{}/`; {}; version {}.\n", i.name, i.doc, i.folder, what_it_is(i), i.version);
     if (!i.paper.empty()) s += "\nSource: " + i.paper + "\n";

@@ -47,11 +47,17 @@ Command rerun_command() {
               request.options.threads = static_cast<int>(origin.at("partition").at("threads").as_integer());
               set_thread_budget(request.options.threads);
               load_recording(request);
-              const Value now =
-                  evaluation::provenance(registry, request.pipeline, request.recording, request.options.threads);
-              if (!(now.at("inputs") == origin.at("inputs")))
-                throw DataError(*folder, "inputs", "the same bytes as then: " + to_json(origin.at("inputs")),
-                                to_json(now.at("inputs")));
+              const Value now = evaluation::provenance(registry, request.pipeline, request.recording, request.priors,
+                                                       request.options.threads);
+              auto same_bytes = [&](const char* key) {
+                const Value* then = origin.find(key);
+                const Value* today = now.find(key);
+                if (then && !(today && *today == *then))
+                  throw DataError(*folder, key, "the same bytes as then: " + to_json(*then),
+                                  today ? to_json(*today) : "none");
+              };
+              same_bytes("inputs");
+              same_bytes("priors");
               request.output =
                   output->empty() ? fs::path(old.lexically_normal().string() + ".rerun") : fs::path(*output);
               evaluation::run_pipeline(registry, request);

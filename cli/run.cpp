@@ -4,7 +4,9 @@
 
 #include "cli/command.h"
 #include "data/loaders.h"
+#include "data/prior.h"
 #include "evaluation/describe.h"
+#include "evaluation/prior.h"
 #include "evaluation/provenance.h"
 #include "evaluation/search.h"
 #include "percept/registry.h"
@@ -40,6 +42,9 @@ Command run_command() {
               notes.push_back(fmt::format("search: {} candidates ({}), each on up to {} inner folds", candidates,
                                           p.search->method, p.search->inner_folds));
             }
+            Value priors = Value::array();
+            if (!p.priors.empty())
+              priors = evaluation::to_value(registry, p, data::outline_priors(p.priors, p.file.parent_path()));
             const Value graph = evaluation::describe_graph(registry, request.pipeline, request.recording);
             if (!global.json) {
               fmt::print("{:<16} {:<20} {:<24} {:>10} {:>11} {:>8}  {}\n", "node", "stage", "frame", "rate [Hz]",
@@ -52,9 +57,23 @@ Command run_command() {
                            r.at("use").as_string(), text(r.at("shape")), text(r.at("rate_hz")), text(r.at("latency_s")),
                            text(r.at("memory_frames")), text(r.at("fit")));
             }
+            if (!global.json && priors.size()) {
+              fmt::print("\n{:<16} {:<20} {:<24} {}\n", "prior", "stage", "images", "from");
+              for (auto& v : priors.as_array()) {
+                std::string from;
+                for (auto& s : v.at("sources").as_array())
+                  from += (from.empty() ? "" : ", ") + s.at("name").as_string();
+                const auto& n = v.at("images");
+                fmt::print("{:<16} {:<20} {:<24} {}{}\n", v.at("name").as_string(), v.at("use").as_string(),
+                           n.is_string() ? n.as_string() : fmt::format("{}", n.as_integer()), from,
+                           v.contains("labels") ? ", labels " + to_json(v.at("labels")) : "");
+              }
+            }
             if (!global.json)
               for (auto& n : notes.as_array()) fmt::print("note: {}\n", n.as_string());
-            return Value::object({{"graph", graph}, {"notes", notes}});
+            Value result = Value::object({{"graph", graph}, {"notes", notes}});
+            if (priors.size()) result["priors"] = priors;
+            return result;
           }
           load_recording(request);
           Counters counters;

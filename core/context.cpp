@@ -23,6 +23,11 @@ std::vector<std::pair<std::string, std::int64_t>> Counters::nonzero() const {
   return all;
 }
 
+const Model* Context::prior(std::string_view use) const {
+  for (auto& p : priors)
+    if (p.use == use) return p.model.get();
+  return nullptr;
+}
 Counter& Context::counter(const std::string& name) const {
   static Counter nobody;
   return counters ? counters->get(node, name) : nobody;

@@ -6,6 +6,7 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -47,6 +48,14 @@ class Counters {
 /// Told how far a long task is. fraction in [0, 1].
 using ProgressFn = std::function<void(double fraction, std::string_view what)>;
 
+class Model;
+
+/// A prior of the pipeline ([[prior]], core/pipeline.h) as the fitter of a stage that names it gets it.
+struct PriorModel {
+  std::string name, use;  ///< of the prior, and the stage that it is a model of
+  std::shared_ptr<const Model> model;
+};
+
 /// Handed to prepare() and fit(). Cheap to copy; the pointers outlive the graph.
 struct Context {
   std::string node = "stage";  ///< name of the node, for messages
@@ -57,7 +66,12 @@ struct Context {
   ProgressFn progress;               ///< may be empty
   std::function<bool()> cancelled;   ///< may be empty; a fitter asks now and then
   std::filesystem::path checkpoint;  ///< folder for resumable training; empty: none
+  /// For fit(): the priors that the stage names, in its order. What the stage needs of one goes into its own model, so
+  /// that a model is complete by itself.
+  std::vector<PriorModel> priors;
 
+  /// The first prior that is a model of that stage; nullptr when there is none.
+  const Model* prior(std::string_view use) const;
   /// The node's counter, or a throw-away one when nobody counts.
   Counter& counter(const std::string& name) const;
   void warn(const std::string& message) const;

@@ -44,6 +44,9 @@ Value sorted(const Value& v) {
 
 void Model::set(const std::string& name, const Eigen::MatrixXd& m) { tensors_[name] = tensor_of(m, Tensor::Type::f64); }
 void Model::set(const std::string& name, double v) { set(name, Eigen::MatrixXd::Constant(1, 1, v)); }
+void Model::set_u8(const std::string& name, const Eigen::Matrix<std::uint8_t, Eigen::Dynamic, Eigen::Dynamic>& m) {
+  tensors_[name] = tensor_of(m, Tensor::Type::u8);
+}
 void Model::set_f32(const std::string& name, const Eigen::MatrixXf& m) {
   tensors_[name] = tensor_of(m, Tensor::Type::f32);
 }
@@ -60,6 +63,9 @@ Eigen::MatrixXd Model::matrix(const std::string& name, Index rows, Index cols) c
     throw DataError(who, name, fmt::format("{} x {}", rows, cols), fmt::format("{} x {}", r, c));
   using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using RowMajorF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using RowMajorU8 = Eigen::Matrix<std::uint8_t, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  if (t.type == Tensor::Type::u8)
+    return Eigen::Map<const RowMajorU8>(reinterpret_cast<const std::uint8_t*>(t.data.data()), r, c).cast<double>();
   if (t.type == Tensor::Type::f32)
     return Eigen::Map<const RowMajorF>(reinterpret_cast<const float*>(t.data.data()), r, c).cast<double>();
   return Eigen::Map<const RowMajor>(reinterpret_cast<const double*>(t.data.data()), r, c);

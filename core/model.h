@@ -21,15 +21,15 @@ namespace percept {
 
 /// A named array of a model, as in safetensors: C order, last index fastest.
 struct Tensor {
-  enum class Type { f32, f64, i64 };
+  enum class Type { u8, f32, f64, i64 };
   Type type = Type::f64;
   std::vector<std::int64_t> shape;
   std::vector<std::byte> data;
   std::size_t elements() const;
-  std::size_t element_bytes() const { return type == Type::f32 ? 4 : 8; }
+  std::size_t element_bytes() const { return type == Type::u8 ? 1 : type == Type::f32 ? 4 : 8; }
 };
 
-/// safetensors: 8 bytes of header length, a JSON header, raw little-endian arrays. Types F32, F64, I64.
+/// safetensors: 8 bytes of header length, a JSON header, raw little-endian arrays. Types U8, F32, F64, I64.
 /// Throws DataError; sizes are checked against the file before anything is allocated.
 std::map<std::string, Tensor> read_safetensors(const std::filesystem::path& file);
 std::map<std::string, Tensor> parse_safetensors(std::span<const std::byte> bytes, const std::string& file);
@@ -46,6 +46,7 @@ class Model {
   void set(const std::string& name, const Eigen::MatrixXd& m);
   void set(const std::string& name, double v);
   void set_f32(const std::string& name, const Eigen::MatrixXf& m);
+  void set_u8(const std::string& name, const Eigen::Matrix<std::uint8_t, Eigen::Dynamic, Eigen::Dynamic>& m);
   bool has(const std::string& name) const { return tensors_.contains(name); }
   /// The array as a matrix (a vector is one column). Throws DataError naming the model and the array when it is
   /// missing, or when rows or cols (>= 0) differ.

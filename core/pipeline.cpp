@@ -11,10 +11,23 @@ namespace percept {
 
 namespace {
 
-const std::vector<std::string> kSections{"title",  "description", "input", "stage", "split",
-                                         "search", "score",       "run",   "output"};
+const std::vector<std::string> kSections{"title", "description", "input", "prior", "stage",
+                                         "split", "search",      "score", "run",   "output"};
 const std::vector<std::string> kConfounds{"time", "trial", "past", "shuffled"};
 
+/// For the reference page: the values are read by read_prior(), because labels may be numbers or texts.
+struct PriorSection {
+  std::string name, use, label = "label";
+  std::vector<std::string> images, labels;
+  static constexpr auto fields() {
+    return std::tuple{
+        field("name", &PriorSection::name, "", "By which stages use it."),
+        field("use", &PriorSection::use, "", "A trained stage; its parameters stand beside these keys."),
+        field("images", &PriorSection::images, "", "SET.STREAM of registered sets, or files; all together."),
+        field("label", &PriorSection::label, "", "Column of the set's table with the labels: column or table.column."),
+        field("labels", &PriorSection::labels, "", "Only images with one of these, numbers or texts; empty: all.")};
+  }
+};
 struct RunSection {
   std::string precision = "f32";
   std::int64_t block = 4096;
@@ -135,6 +148,67 @@ TargetSpec read_target(const Value& v, const std::string& where) {
   return t;
 }
 
+/// What is beside the reserved keys, checked against the declaration of the stage.
+Value read_stage_params(const Value& t, const StageInfo& info, const std::vector<std::string>& reserved,
+                        const std::string& where) {
+  Value params = Value::table();
+  std::vector<std::string> known;
+  for (auto& p : info.params) known.push_back(p.key);
+  for (auto& [key, v] : t.as_table()) {
+    if (std::find(reserved.begin(), reserved.end(), key) != reserved.end()) continue;
+    const auto at = std::find(known.begin(), known.end(), key);
+    if (at == known.end()) {
+      auto all = known;
+      all.insert(all.end(), reserved.begin(), reserved.end());
+      throw ConfigError(fmt::format("{}.{}{}", where, key, v.line > 0 ? fmt::format(" (line {})", v.line) : ""), "",
+                        fmt::format("a key of '{}': {}{}", info.name, fmt::join(known, ", "), did_you_mean(key, all)));
+    }
+    check_parameter(v, info.params[static_cast<std::size_t>(at - known.begin())], where);
+    params.as_table().emplace_back(key, v);
+  }
+  return params;
+}
+
+/// A text, or a list of texts.
+std::vector<std::string> texts(const Value& v, const std::string& where) {
+  if (!v.is_array()) return {text(v, where)};
+  std::vector<std::string> all;
+  for (auto& item : v.as_array()) all.push_back(text(item, where));
+  return all;
+}
+
+PriorSpec read_prior(const Value& t, std::size_t position, const std::string& file, const Registry& registry) {
+  const std::string at =
+      fmt::format("{}{}: prior {}", file, t.line > 0 ? fmt::format(":{}", t.line) : "", position + 1);
+  PriorSpec p;
+  const Value* name = t.find("name");
+  if (!name) throw ConfigError(at + ".name", "", "the name by which stages use it");
+  p.name = text(*name, at + ".name");
+  if (p.name.empty() || p.name.find_first_of("./") != std::string::npos)
+    throw ConfigError(at + ".name", "\"" + p.name + "\"", "a name without a dot or a slash");
+  p.where = file + ": prior " + p.name;
+  const Value* use = t.find("use");
+  if (!use) throw ConfigError(p.where + ".use", "", "the name of a trained stage (percept stages lists them)");
+  p.use = text(*use, p.where + ".use");
+  const auto& info = registry.at(p.use, p.where + ".use");
+  if (!info.trained)
+    throw ConfigError(p.where + ".use", "\"" + p.use + "\"", "a trained stage: this one learns nothing");
+  if (const Value* images = t.find("images")) p.images = texts(*images, p.where + ".images");
+  if (p.images.empty())
+    throw ConfigError(p.where + ".images", "", "SET.STREAM of a registered set, or a file; or a list of them");
+  if (auto* label = t.find("label")) p.label = text(*label, p.where + ".label");
+  if (auto* labels = t.find("labels")) {
+    if (!labels->is_array() || labels->size() == 0)
+      throw ConfigError(p.where + ".labels", to_json(*labels), "a list of labels");
+    for (auto& l : labels->as_array()) {
+      if (!l.is_number() && !l.is_string()) throw ConfigError(p.where + ".labels", to_json(l), "numbers or texts");
+      p.labels.push_back(l);
+    }
+  }
+  p.params = read_stage_params(t, info, reserved_prior_keys(), p.where);
+  return p;
+}
+
 StageSpec read_stage(const Value& t, std::size_t position, const std::string& file, const Registry& registry) {
   const std::string at =
       fmt::format("{}{}: stage {}", file, t.line > 0 ? fmt::format(":{}", t.line) : "", position + 1);
@@ -187,24 +261,40 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
                         "queue = \"block\" or \"drop_oldest\" beside it");
     s.node.queue_blocks = blocks->as_integer();
   }
-  if (!info.trained && (t.contains("fit") || t.contains("model") || t.contains("target")))
-    throw ConfigError(s.node.where, "", fmt::format("no fit, model or target: '{}' learns nothing", s.node.use));
-  for (auto& [key, v] : t.as_table())
-    if (std::find(reserved_stage_keys().begin(), reserved_stage_keys().end(), key) == reserved_stage_keys().end())
-      s.node.params.as_table().emplace_back(key, v);
-  std::vector<std::string> known;
-  for (auto& p : info.params) known.push_back(p.key);
-  for (auto& p : info.params)
-    if (auto* v = s.node.params.find(p.key)) check_parameter(*v, p, s.node.where);
-  for (auto& [key, v] : s.node.params.as_table())
-    if (std::find(known.begin(), known.end(), key) == known.end()) {
-      auto all = known;
-      all.insert(all.end(), reserved_stage_keys().begin(), reserved_stage_keys().end());
-      throw ConfigError(fmt::format("{}.{}{}", s.node.where, key, v.line > 0 ? fmt::format(" (line {})", v.line) : ""),
-                        "",
-                        fmt::format("a key of '{}': {}{}", s.node.use, fmt::join(known, ", "), did_you_mean(key, all)));
-    }
+  if (auto* prior = t.find("prior")) s.priors = texts(*prior, s.node.where + ".prior");
+  if (!info.trained && (t.contains("fit") || t.contains("model") || t.contains("target") || t.contains("prior")))
+    throw ConfigError(s.node.where, "", fmt::format("no fit, model, target or prior: '{}' learns nothing", s.node.use));
+  if (!s.model.empty() && !s.priors.empty())
+    throw ConfigError(s.node.where + ".prior", "", "no prior beside a model: nothing is fitted");
+  s.node.params = read_stage_params(t, info, reserved_stage_keys(), s.node.where);
   return s;
+}
+
+/// The priors that a stage names exist and are what it can use.
+void check_priors(const StageSpec& s, const Pipeline& p, const Registry& registry) {
+  const auto& info = registry.at(s.node.use, s.node.where);
+  if (const auto* prior = p.prior(s.model); prior && prior->use != s.node.use)
+    throw ConfigError(s.node.where + ".model", "\"" + s.model + "\"",
+                      fmt::format("a prior of '{}', found one of '{}'", s.node.use, prior->use));
+  std::vector<std::string> names;
+  for (auto& prior : p.priors) names.push_back(prior.name);
+  for (auto& name : s.priors) {
+    const auto* prior = p.prior(name);
+    if (!prior)
+      throw ConfigError(s.node.where + ".prior", "\"" + name + "\"",
+                        names.empty() ? "the name of a [[prior]]: the file has none"
+                                      : fmt::format("the name of a [[prior]]: {}{}", fmt::join(names, ", "),
+                                                    did_you_mean(name, names)));
+    if (std::find(info.priors.begin(), info.priors.end(), prior->use) == info.priors.end())
+      throw ConfigError(s.node.where + ".prior", "\"" + name + "\"",
+                        info.priors.empty() ? fmt::format("no prior: '{}' uses none", s.node.use)
+                                            : fmt::format("a prior of {} for '{}', found one of '{}'",
+                                                          fmt::join(info.priors, " or "), s.node.use, prior->use));
+  }
+  if (info.needs_prior && s.priors.empty() && s.model.empty())
+    throw ConfigError(s.node.where + ".prior", "",
+                      fmt::format("the name of a [[prior]] of {}, which '{}' starts from",
+                                  fmt::join(info.priors, " or "), s.node.use));
 }
 
 /// A list, or { from, to, log } of a parameter that is a number.
@@ -308,7 +398,7 @@ void apply_overrides(Value& config, const std::vector<std::string>& overrides) {
     }
     std::vector<std::string> names{"input", "run", "output", "search"};
     bool found = false;
-    for (const char* list : {"stage", "split", "score"}) {
+    for (const char* list : {"prior", "stage", "split", "score"}) {
       Value* items = config.find(list);
       if (!items || !items->is_array()) continue;
       for (auto& item : items->as_array()) {
@@ -322,7 +412,7 @@ void apply_overrides(Value& config, const std::vector<std::string>& overrides) {
       }
     }
     if (!found)
-      throw UsageError(fmt::format("--set {}: no stage, split, score or section is called '{}'{}", o, head,
+      throw UsageError(fmt::format("--set {}: no prior, stage, split, score or section is called '{}'{}", o, head,
                                    did_you_mean(head, names)));
   }
 }
@@ -330,8 +420,8 @@ void apply_overrides(Value& config, const std::vector<std::string>& overrides) {
 }  // namespace
 
 const std::vector<std::string>& reserved_stage_keys() {
-  static const std::vector<std::string> kKeys{"name", "use",   "from",  "align", "target",
-                                              "fit",  "fit_s", "model", "queue", "queue_blocks"};
+  static const std::vector<std::string> kKeys{"name",  "use",   "from",  "align", "target",      "fit",
+                                              "fit_s", "model", "prior", "queue", "queue_blocks"};
   return kKeys;
 }
 
@@ -344,10 +434,38 @@ std::vector<SectionInfo> pipeline_sections() {
        "significant digits. The best candidate is the one with the best score over the frames of all inner folds; the "
        "report shows all of them, with those that failed or were given up and why.",
        describe_params<SearchSection>()},
+      {"[[prior]]",
+       "A model of images that are not the recording's, fitted before any fold and kept from run to run. A stage "
+       "starts "
+       "from it (`prior = \"NAME\"` or a list) or is it (`model = \"NAME\"`). Where `use` needs a target, it is the "
+       "label. An image that equals one to be decoded is refused.",
+       describe_params<PriorSection>()},
       {"[[score]]", "What is compared with the truth on the test rows, and the controls that stand beside it.",
        describe_params<ScoreSection>()},
       {"[run]", "How it is computed. All of it is part of the provenance.", describe_params<RunSection>()},
       {"[output]", "What is written.", describe_params<OutputSection>()}};
+}
+
+const std::vector<std::string>& reserved_prior_keys() {
+  static const std::vector<std::string> kKeys{"name", "use", "images", "label", "labels"};
+  return kKeys;
+}
+
+const PriorSpec* Pipeline::prior(std::string_view prior_name) const {
+  for (auto& p : priors)
+    if (p.name == prior_name) return &p;
+  return nullptr;
+}
+
+std::vector<std::string> Pipeline::targets() const {
+  std::vector<std::string> all;
+  auto add = [&](const std::string& name) {
+    if (!name.empty() && std::find(all.begin(), all.end(), name) == all.end()) all.push_back(name);
+  };
+  for (auto& s : stages)
+    if (s.target) add(s.target->from);
+  for (auto& s : scores) add(s.target);
+  return all;
 }
 
 Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, const Registry& registry,
@@ -368,6 +486,12 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
     throw ConfigError(file + ": input", "", "an [input] section (data = \"NAME\", or files)");
   }
   std::vector<std::string> names;
+  const auto& priors = tables(config, "prior", file);
+  for (std::size_t i = 0; i < priors.size(); ++i) {
+    auto prior = read_prior(priors[i], i, file, registry);
+    if (p.prior(prior.name)) throw ConfigError(prior.where, "", "a name of its own: two priors are called so");
+    p.priors.push_back(std::move(prior));
+  }
   const auto& stages = tables(config, "stage", file);
   if (stages.empty()) throw ConfigError(file + ": stage", "", "at least one [[stage]]");
   for (std::size_t i = 0; i < stages.size(); ++i) {
@@ -376,6 +500,9 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
     if (std::find(names.begin(), names.end(), name) != names.end())
       throw ConfigError(p.stages.back().node.where, "",
                         fmt::format("a name of its own: two stages are called '{}' (name = \"...\")", name));
+    if (p.prior(name))
+      throw ConfigError(p.stages.back().node.where, "", "a name of its own: a prior is called so (name = \"...\")");
+    check_priors(p.stages.back(), p, registry);
     names.push_back(name);
   }
   for (auto& t : tables(config, "split", file)) {

@@ -24,8 +24,28 @@ struct StageSpec {
   NodeSpec node;
   std::optional<TargetSpec> target;
   FitMode fit = FitMode::train;
-  double fit_s = 0;   ///< of fit = "first"
-  std::string model;  ///< folder of a fitted model; empty: fitted here
+  double fit_s = 0;                 ///< of fit = "first"
+  std::string model;                ///< a prior whose model it is, or folder of a fitted model; empty: fitted here
+  std::vector<std::string> priors;  ///< what its fitter is given beside the training rows
+};
+
+/// A model of images that are not the recording's, fitted before any fold.
+///
+///     [[prior]]
+///     name = "digits"
+///     images = ["vangerven69.prior", "mnist_t10k.image"]   # SET.STREAM of registered sets, or files; all together
+///     labels = [6, 9]                                      # only items with one of these labels (default: all)
+///     use = "image_library"                                # a trained stage, its parameters beside it
+///
+/// A stage uses it as what its own fitter starts from (prior = "digits", or a list), or as its model (model = "digits").
+/// Where `use` needs a target, the target is the label.
+struct PriorSpec {
+  std::string name, use;
+  Value params = Value::table();
+  std::vector<std::string> images;
+  std::string label = "label";  ///< column with the labels, "column" or "table.column" of the set
+  std::vector<Value> labels;    ///< numbers or texts
+  std::string where;
 };
 
 /// Closed range of frames (time axis) or item positions.
@@ -75,6 +95,7 @@ struct Pipeline {
   std::filesystem::path file;
   std::string title, description;
   Value input = Value::table();  ///< [input], read by io/data loaders
+  std::vector<PriorSpec> priors;
   std::vector<StageSpec> stages;
   std::vector<SplitSpec> splits;
   std::optional<SearchSpec> search;
@@ -88,6 +109,11 @@ struct Pipeline {
   bool report = true;
   bool save_predictions = true;
   Value resolved = Value::table();  ///< the whole configuration after --set, for provenance
+
+  /// nullptr when there is none of that name.
+  const PriorSpec* prior(std::string_view prior_name) const;
+  /// The streams (or "stream.part", "table.column") that anything is fitted to or compared with.
+  std::vector<std::string> targets() const;
 };
 
 /// Reads and checks a pipeline file. `overrides`: "node.key=value" or "section.key=value" of --set.
@@ -99,6 +125,8 @@ Pipeline parse_pipeline(const Value& config, const std::filesystem::path& file, 
 
 /// The keys of a [[stage]] that belong to the graph and not to the stage.
 const std::vector<std::string>& reserved_stage_keys();
+/// The keys of a [[prior]] that do not belong to its stage.
+const std::vector<std::string>& reserved_prior_keys();
 
 /// A section of the file whose keys are declared, for the reference page.
 struct SectionInfo {

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <limits>
+#include <set>
+
 #include "core/error.h"
 
 namespace percept {
@@ -75,6 +79,23 @@ Stream select(const Stream& stream, std::vector<std::int64_t> positions) {
   source->positions = std::move(positions);
   s.samples = std::move(source);
   return s;
+}
+
+std::vector<std::string> levels_of(const Column& column) {
+  std::set<std::string> levels(column.text.begin(), column.text.end());
+  levels.erase("");
+  return {levels.begin(), levels.end()};
+}
+
+std::vector<double> codes_of(const Column& column) {
+  if (!column.is_text()) return column.numbers;
+  const auto levels = levels_of(column);
+  std::vector<double> codes;
+  for (auto& cell : column.text)
+    codes.push_back(cell.empty()
+                        ? std::numeric_limits<double>::quiet_NaN()
+                        : static_cast<double>(std::lower_bound(levels.begin(), levels.end(), cell) - levels.begin()));
+  return codes;
 }
 
 const Column* Table::find(std::string_view column) const {

@@ -58,6 +58,10 @@ struct Column {
   std::size_t size() const { return is_text() ? text.size() : numbers.size(); }
   bool operator==(const Column&) const = default;
 };
+/// The different texts of a column in order, the names of its categories; none when it holds numbers.
+std::vector<std::string> levels_of(const Column& column);
+/// The numbers of a column; of texts their place among levels_of(), NaN where the cell is missing.
+std::vector<double> codes_of(const Column& column);
 struct Table {
   std::string name;
   std::vector<Column> columns;

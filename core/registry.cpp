@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "core/pipeline.h"
+
 namespace percept {
 
 void Registry::add(StageInfo i) {
@@ -13,6 +17,8 @@ void Registry::add(StageInfo i) {
   if (!i.make) incomplete("maker");
   if (!i.samples) incomplete("sample");
   for (auto& p : i.params) {
+    if (std::find(reserved_stage_keys().begin(), reserved_stage_keys().end(), p.key) != reserved_stage_keys().end())
+      throw Error(fmt::format("registry: parameter '{}.{}' has the name of a key that every stage has", i.name, p.key));
     if (p.doc.empty()) throw Error(fmt::format("registry: parameter '{}.{}' has no doc", i.name, p.key));
     if (p.fallback.is_number() && !(p.fallback.as_number() >= p.min && p.fallback.as_number() <= p.max))
       throw Error(fmt::format("registry: the default of '{}.{}' is outside its range", i.name, p.key));

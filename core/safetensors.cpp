@@ -19,7 +19,7 @@ std::size_t Tensor::elements() const {
 
 namespace {
 const char* type_word(Tensor::Type t) {
-  return t == Tensor::Type::f32 ? "F32" : t == Tensor::Type::f64 ? "F64" : "I64";
+  return t == Tensor::Type::u8 ? "U8" : t == Tensor::Type::f32 ? "F32" : t == Tensor::Type::f64 ? "F64" : "I64";
 }
 }  // namespace
 
@@ -48,10 +48,11 @@ std::map<std::string, Tensor> parse_safetensors(std::span<const std::byte> bytes
       throw fail(name, "dtype, shape and two data_offsets", to_json(entry));
     Tensor t;
     const auto& word = dtype->as_string();
-    if (word == "F32") t.type = Tensor::Type::f32;
+    if (word == "U8") t.type = Tensor::Type::u8;
+    else if (word == "F32") t.type = Tensor::Type::f32;
     else if (word == "F64") t.type = Tensor::Type::f64;
     else if (word == "I64") t.type = Tensor::Type::i64;
-    else throw fail(name + ".dtype", "F32, F64 or I64", word);
+    else throw fail(name + ".dtype", "U8, F32, F64 or I64", word);
     std::uint64_t n = t.element_bytes();
     for (auto& s : shape->as_array()) {
       if (!s.is_integer() || s.as_integer() < 0) throw fail(name + ".shape", "integers of at least 0", to_json(*shape));
@@ -79,13 +80,19 @@ std::map<std::string, Tensor> read_safetensors(const std::filesystem::path& file
 }
 
 std::string format_safetensors(const std::map<std::string, Tensor>& tensors) {
+  // bytes last, so that every array lies on a multiple of its elements' size
+  std::vector<std::pair<const std::string*, const Tensor*>> order;
+  for (const bool bytes : {false, true})
+    for (auto& [name, t] : tensors)
+      if ((t.type == Tensor::Type::u8) == bytes) order.emplace_back(&name, &t);
   Value header = Value::table();
   std::int64_t at = 0;
-  for (auto& [name, t] : tensors) {
+  for (auto& [name, tensor] : order) {
+    const Tensor& t = *tensor;
     const auto n = static_cast<std::int64_t>(t.data.size());
     Value shape = Value::array();
     for (auto s : t.shape) shape.push_back(s);
-    header[name] =
+    header[*name] =
         Value::object({{"dtype", type_word(t.type)}, {"shape", shape}, {"data_offsets", Value::array({at, at + n})}});
     at += n;
   }
@@ -95,7 +102,7 @@ std::string format_safetensors(const std::map<std::string, Tensor>& tensors) {
   std::string out(8, '\0');
   std::memcpy(out.data(), &n, 8);
   out += head;
-  for (auto& [name, t] : tensors) out.append(reinterpret_cast<const char*>(t.data.data()), t.data.size());
+  for (auto& [name, t] : order) out.append(reinterpret_cast<const char*>(t->data.data()), t->data.size());
   return out;
 }
 

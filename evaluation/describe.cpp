@@ -7,7 +7,7 @@
 namespace percept::evaluation {
 
 Value describe_graph(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
-                     const Fitted* fitted) {
+                     const Fitted* fitted, const Priors* priors) {
   // as much of the graph as can be made: what waits for a fit, and what stands below it, is only named
   std::vector<NodeSpec> nodes;
   std::vector<std::string> unknown;
@@ -21,7 +21,8 @@ Value describe_graph(const Registry& registry, const Pipeline& pipeline, const R
     if (fitted)
       for (auto& f : fitted->nodes)
         if (f.name == n.name) n.model = f.model;
-    if (!n.model && !s.model.empty()) n.model = load_model(pipeline, s, registry);
+    if (!n.model && !s.model.empty() && (priors || !pipeline.prior(s.model)))
+      n.model = load_model(pipeline, s, registry, priors);
     all.push_back(n);
   }
   for (bool grew = true; grew;) {
@@ -65,11 +66,14 @@ Value describe_graph(const Registry& registry, const Pipeline& pipeline, const R
     }
     const auto& info = registry.at(n.use, n.where);
     const auto& stage = pipeline.stages[i];
-    row["fit"] = !info.trained                 ? ""
-                 : !stage.model.empty()        ? "model " + stage.model
-                 : stage.fit == FitMode::train ? "train"
-                 : stage.fit == FitMode::self  ? "self"
-                                               : fmt::format("first {:.6g} s", stage.fit_s);
+    std::string fit = !info.trained                 ? ""
+                      : pipeline.prior(stage.model) ? "prior " + stage.model
+                      : !stage.model.empty()        ? "model " + stage.model
+                      : stage.fit == FitMode::train ? "train"
+                      : stage.fit == FitMode::self  ? "self"
+                                                    : fmt::format("first {:.6g} s", stage.fit_s);
+    if (!stage.priors.empty()) fit += fmt::format(", prior {}", fmt::join(stage.priors, ", "));
+    row["fit"] = fit;
     rows.push_back(row);
   }
   return rows;

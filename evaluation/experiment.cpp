@@ -61,7 +61,9 @@ const Model* Fitted::model(const std::string& node) const {
   return nullptr;
 }
 
-std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpec& s, const Registry& registry) {
+std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpec& s, const Registry& registry,
+                                        const Priors* priors) {
+  if (pipeline.prior(s.model)) return find_prior(priors, s.model).model;
   const auto& info = registry.at(s.node.use, s.node.where);
   auto folder = std::filesystem::path(s.model);
   if (folder.is_relative() && !std::filesystem::exists(folder)) folder = pipeline.file.parent_path() / folder;
@@ -211,6 +213,7 @@ Value Experiment::lineage(const std::string& node, const Fitted& fitted) const {
     if (const auto target = s.target ? s.target : target_of(s.node.name); learned && target)
       one["target"] = Value::object({{"from", target->from}, {"lag_s", target->lag_s}});
     if (learned && s.fit != FitMode::train) one["fit_s"] = s.fit == FitMode::self ? -1 : s.fit_s;
+    if (!s.priors.empty()) one["priors"] = prior_digests(s, options_.priors.get());
     for (auto& m : fitted.models)
       if (m.node == s.node.name) one["model"] = m.digest;
     all.push_back(std::move(one));
@@ -441,7 +444,7 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
   const auto& node = s.node;
   const auto& info = registry_.at(node.use, node.where);
   if (!s.model.empty()) {
-    const auto model = load_model(pipeline_, s, registry_);
+    const auto model = load_model(pipeline_, s, registry_, options_.priors.get());
     return {node.name, node.use, model, model->digest(), 0, 0, true};
   }
   if (options_.cancelled && options_.cancelled()) throw Interrupted();
@@ -499,6 +502,7 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
     context.counters = &counters;
     context.progress = options_.progress;
     context.cancelled = options_.cancelled;
+    context.priors = priors_of(s, options_.priors.get());
     if (std::isfinite(options_.keep_from_s)) context.checkpoint = cache_->checkpoint(fit_key);
     Model model;
     try {

@@ -19,6 +19,7 @@
 #include "core/recording.h"
 #include "core/runner.h"
 #include "core/spool.h"
+#include "evaluation/prior.h"
 #include "evaluation/split.h"
 #include "evaluation/spool_data.h"
 #include "evaluation/work_cache.h"
@@ -31,6 +32,7 @@ struct EngineOptions {
   ProgressFn progress;
   std::function<bool()> cancelled;
   double keep_from_s = 0.2;  ///< what took so long is kept on disk where the cache has a folder; less is made again
+  std::shared_ptr<const Priors> priors = {};  ///< the fitted ones that the pipeline uses; may be empty
 };
 
 /// A pipeline whose learned nodes have their models.
@@ -61,9 +63,10 @@ struct Decoded : FrameAxis {
   std::vector<RowRange> ranges;  ///< the ranges asked for, in frames of this axis; empty ones left out
 };
 
-/// The model of a stage with `model = "FOLDER"` (relative to the working folder, else to the pipeline file).
-/// Throws DataError when it is of another stage or version.
-std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpec& stage, const Registry& registry);
+/// The model of a stage with `model = "PRIOR"` or `model = "FOLDER"` (relative to the working folder, else to the
+/// pipeline file). Throws DataError when it is of another stage or version, Error when the prior was not fitted.
+std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpec& stage, const Registry& registry,
+                                        const Priors* priors);
 
 class Experiment {
  public:

@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/module.h"
 #include "core/threads.h"
+#include "evaluation/prior.h"
 
 #ifndef PERCEPT_VERSION
 #error "PERCEPT_VERSION comes from CMake"
@@ -56,7 +57,14 @@ const std::string& build_stamp() {
   return stamp;
 }
 
-Value provenance(const Registry& registry, const Pipeline& pipeline, const Recording& recording, int threads) {
+const std::string& numerics_stamp() {
+  static const std::string stamp =
+      fmt::format("{} {} {} {} {}", PERCEPT_VERSION, PERCEPT_COMPILER, PERCEPT_FLAGS, blas_name(), cpu_model());
+  return stamp;
+}
+
+Value provenance(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
+                 const std::vector<Recording>& prior_images, int threads) {
   Value stages = Value::array();
   for (auto& s : pipeline.stages)
     stages.push_back(Value::object(
@@ -64,7 +72,7 @@ Value provenance(const Registry& registry, const Pipeline& pipeline, const Recor
   utsname system{};
   uname(&system);
   const Value* input = recording.meta.find("input");
-  return Value::object({
+  Value origin = Value::object({
       {"percept",
        Value::object({{"version", PERCEPT_VERSION}, {"revision", PERCEPT_REVISION}, {"compiler", PERCEPT_COMPILER}})},
       {"libraries",
@@ -81,6 +89,8 @@ Value provenance(const Registry& registry, const Pipeline& pipeline, const Recor
       {"partition",
        Value::object({{"block", pipeline.block}, {"threads", threads}, {"precision", name_of(pipeline.precision)}})},
   });
+  if (!prior_images.empty()) origin["priors"] = to_value(registry, pipeline, prior_images);
+  return origin;
 }
 
 std::int64_t peak_rss_bytes() {

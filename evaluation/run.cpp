@@ -83,42 +83,36 @@ Value models_value(const std::vector<FoldRun>& folds, const std::string& split, 
   return models;
 }
 
-/// How the error fell while networks were trained, one plot a model: the mean of its networks, each as long as it ran.
-Value loss_plots(const FoldRun& f, const std::string& split) {
-  Value plots = Value::array();
-  for (auto& m : f.fitted.models) {
-    const Value* curves = m.model->meta.find("loss_curve");
-    if (!curves || !curves->is_array() || m.loaded) continue;
-    Value series = Value::array();
-    std::size_t longest = 0;
-    for (const char* part : {"training", "held_out"}) {
-      std::vector<double> sum, networks;
-      for (auto& one : curves->as_array()) {
-        const auto& losses = one.at(part).as_array();
-        sum.resize(std::max(sum.size(), losses.size()));
-        networks.resize(sum.size());
-        for (std::size_t k = 0; k < losses.size(); ++k) {
-          sum[k] += losses[k].as_number();
-          networks[k] += 1;
-        }
+/// How the error fell while networks were trained: the mean of a model's networks, each as long as it ran.
+void add_loss_plot(Value& plots, const Model& model, const std::string& name) {
+  const Value* curves = model.meta.find("loss_curve");
+  if (!curves || !curves->is_array()) return;
+  Value series = Value::array();
+  std::size_t longest = 0;
+  for (const char* part : {"training", "held_out"}) {
+    std::vector<double> sum, networks;
+    for (auto& one : curves->as_array()) {
+      const auto& losses = one.at(part).as_array();
+      sum.resize(std::max(sum.size(), losses.size()));
+      networks.resize(sum.size());
+      for (std::size_t k = 0; k < losses.size(); ++k) {
+        sum[k] += losses[k].as_number();
+        networks[k] += 1;
       }
-      for (std::size_t k = 0; k < sum.size(); ++k) sum[k] /= networks[k];
-      if (sum.empty()) continue;
-      longest = std::max(longest, sum.size());
-      series.push_back(Value::object(
-          {{"name", std::string(part) == "training" ? "training frames" : "held-out frames"}, {"values", sum}}));
     }
-    std::vector<double> epochs(longest);
-    std::iota(epochs.begin(), epochs.end(), 1.0);
-    const std::size_t networks = curves->size();
-    plots.push_back(Value::object(
-        {{"name", fmt::format("{} ({}{})", m.node, f.fold.name == split ? split : split + ", " + f.fold.name,
-                              networks > 1 ? fmt::format(", mean of {} networks", networks) : "")},
-         {"x", epochs},
-         {"x_label", "epoch"},
-         {"series", series}}));
+    for (std::size_t k = 0; k < sum.size(); ++k) sum[k] /= networks[k];
+    if (sum.empty()) continue;
+    longest = std::max(longest, sum.size());
+    series.push_back(Value::object(
+        {{"name", std::string(part) == "training" ? "training frames" : "held-out frames"}, {"values", sum}}));
   }
-  return plots;
+  std::vector<double> epochs(longest);
+  std::iota(epochs.begin(), epochs.end(), 1.0);
+  const std::size_t networks = curves->size();
+  plots.push_back(Value::object({{"name", networks > 1 ? fmt::format("{}, mean of {} networks", name, networks) : name},
+                                 {"x", epochs},
+                                 {"x_label", "epoch"},
+                                 {"series", series}}));
 }
 
 void write_run_file(const fs::path& folder, double seconds) {
@@ -139,14 +133,53 @@ double since(std::chrono::steady_clock::time_point t) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
 }
 
+/// What a reader of any result must see, of the recording and of the images of the priors.
+Value warnings_of(const RunRequest& request) {
+  Value all = Value::array();
+  auto add = [&](const Recording& r) {
+    for (auto& w : r.warnings())
+      if (std::find(all.as_array().begin(), all.as_array().end(), Value(w)) == all.as_array().end()) all.push_back(w);
+  };
+  add(request.recording);
+  for (auto& images : request.priors) add(images);
+  return all;
+}
+
+Priors fit_priors_of(const Registry& registry, const RunRequest& request) {
+  Context base;
+  base.seed = request.pipeline.seed;
+  base.threads = request.options.threads;
+  base.counters = request.options.counters;
+  base.progress = request.options.progress;
+  base.cancelled = request.options.cancelled;
+  return fit_priors(registry, request.pipeline, request.recording, request.priors, base, request.prior_cache);
+}
+
+/// As in provenance, without the files and with the digests of the models; those that were fitted.
+Value priors_value(const Registry& registry, const RunRequest& request, const Priors& priors) {
+  Value all = Value::array();
+  const Value said = to_value(registry, request.pipeline, request.priors);
+  for (Value v : said.as_array())
+    for (auto& p : priors)
+      if (p.name == v.at("name").as_string()) {
+        v.erase("inputs");
+        v["digest"] = p.digest;
+        all.push_back(std::move(v));
+        break;
+      }
+  return all;
+}
+
 /// result.json and what the report is made of, filled split by split and score by score.
 struct Results {
   const Pipeline& pipeline;
   Value result, report;
   io::StoreWriter predictions;
 
-  Results(const Pipeline& p, const Recording& recording, const Value& split, const fs::path& folder)
-      : pipeline(p), predictions(folder / "predictions.percept") {
+  Results(const RunRequest& request, const Value& split, const fs::path& folder)
+      : pipeline(request.pipeline), predictions(folder / "predictions.percept") {
+    const auto& p = pipeline;
+    const auto& recording = request.recording;
     predictions.set_name(recording.name);
     result = Value::object({{"scores", Value::table()},
                             {"intervals", Value::table()},
@@ -155,8 +188,7 @@ struct Results {
                             {"calibration", Value::table()}});
     report = Value::object({{"title", p.title.empty() ? p.file.stem().string() : p.title}});
     if (!p.description.empty()) report["description"] = p.description;
-    report["warnings"] = Value::array();
-    for (auto& w : recording.warnings()) report["warnings"].push_back(w);
+    report["warnings"] = warnings_of(request);
     report["data"] = dataset_value(recording);
     report["split"] = split;
     for (const char* list : {"scores", "trajectories", "calibration", "models", "losses"})
@@ -298,16 +330,20 @@ RunOutcome run_through(const Registry& registry, const RunRequest& request,
     return registry.at(s.node.use, s.node.where).trained && s.model.empty();
   });
   const auto cache = open_cache(request);
+  const auto priors = std::make_shared<Priors>();
+  EngineOptions engine = request.options;
+  engine.priors = priors;
   std::shared_ptr<Experiment> experiment;
+  *priors = fit_priors_of(registry, request);
   if (fits) {
-    experiment = std::make_shared<Experiment>(registry, p, request.recording, request.options, cache);
+    experiment = std::make_shared<Experiment>(registry, p, request.recording, engine, cache);
     fitted = experiment->fit({{0, experiment->lead().frames() - 1}});
   }
   for (auto& s : p.stages) {
     NodeSpec node = s.node;
     for (auto& f : fitted.nodes)
       if (f.name == node.name) node.model = f.model;
-    if (!node.model && !s.model.empty()) node.model = load_model(p, s, registry);
+    if (!node.model && !s.model.empty()) node.model = load_model(p, s, registry, engine.priors.get());
     nodes.push_back(std::move(node));
   }
   AtomicPath out(request.output);
@@ -319,11 +355,11 @@ RunOutcome run_through(const Registry& registry, const RunRequest& request,
     RunOptions options;
     options.precision = p.precision;
     options.block = p.block;
-    options.threads = request.options.threads;
+    options.threads = engine.threads;
     options.seed = p.seed;
-    options.counters = request.options.counters;
-    options.progress = request.options.progress;
-    options.cancelled = request.options.cancelled;
+    options.counters = engine.counters;
+    options.progress = engine.progress;
+    options.cancelled = engine.cancelled;
     options.spool = out.path().string();
     io::StoreWriter store(out.path() / "output.percept");
     store.set_name(request.recording.name);
@@ -341,13 +377,12 @@ RunOutcome run_through(const Registry& registry, const RunRequest& request,
   RunOutcome outcome;
   outcome.result =
       Value::object({{"stored", Value::object({{"node", last}, {"frames", frames}, {"format", format.describe()}})},
-                     {"counters", counters_value(request.options.counters)}});
-  Value warnings = Value::array();
-  for (auto& w : request.recording.warnings()) warnings.push_back(w);
-  outcome.result["warnings"] = warnings;
+                     {"counters", counters_value(engine.counters)}});
+  outcome.result["warnings"] = warnings_of(request);
+  if (!priors->empty()) outcome.result["priors"] = priors_value(registry, request, *priors);
   write_atomic(out.path() / "result.json", to_json(outcome.result, 2) + "\n");
   write_atomic(out.path() / "provenance.json",
-               to_json(provenance(registry, p, request.recording, request.options.threads), 2) + "\n");
+               to_json(provenance(registry, p, request.recording, request.priors, engine.threads), 2) + "\n");
   write_atomic(out.path() / "config.toml", to_toml(p.resolved));
   outcome.seconds = since(begun);
   write_run_file(out.path(), outcome.seconds);
@@ -369,7 +404,10 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   }
 
   const auto cache = open_cache(request);
-  auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, request.options, cache);
+  const auto priors = std::make_shared<Priors>();
+  EngineOptions options = request.options;
+  options.priors = priors;
+  auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, options, cache);
   for (auto& s : p.scores) {
     const StreamFormat target = experiment->target_format(scored_target(s, *experiment, scored_node(s, p)));
     for (auto& m : s.metrics) {
@@ -386,24 +424,27 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
     split_value.push_back(to_value(s, all_folds.back(), context));
   }
 
+  *priors = fit_priors_of(registry, request);
+
   AtomicPath out(request.output);
   fs::create_directories(out.path());
-  Results results(p, request.recording, split_value, out.path());
+  Results results(request, split_value, out.path());
+  for (auto& prior : *priors) add_loss_plot(results.report["losses"], *prior.model, "prior " + prior.name);
   Value searches = Value::array();
   Fitted last_fitted;
   for (std::size_t s = 0; s < p.splits.size(); ++s) {
     std::vector<FoldRun> folds;
     for (auto& fold : all_folds[s]) {
-      if (request.options.progress)
-        request.options.progress(static_cast<double>(folds.size()) / static_cast<double>(all_folds[s].size()),
-                                 "fitting " + fold.name);
+      if (options.progress)
+        options.progress(static_cast<double>(folds.size()) / static_cast<double>(all_folds[s].size()),
+                         "fitting " + fold.name);
       auto chosen = experiment;
       if (p.search) {
-        const auto found = search(registry, p, request.recording, fold.train, request.options, cache, fold.inner_split);
+        const auto found = search(registry, p, request.recording, fold.train, options, cache, fold.inner_split);
         searches.push_back(
             Value::object({{"split", p.splits[s].name}, {"fold", fold.name}, {"search", found.to_value()}}));
         chosen = std::make_shared<const Experiment>(registry, with_params(p, found.chosen().params, registry),
-                                                    request.recording, request.options, cache);
+                                                    request.recording, options, cache);
       }
       FoldRun run{fold, chosen, chosen->fit(fold.train, 0, fold.inner_split)};
       for (auto& m : run.fitted.models) {
@@ -423,13 +464,16 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
       scores.emplace_back();
       for (auto& m : p.scores[i].metrics) scores.back().push_back(score(m, truth, decoded));
     }
-    const auto controls = audit(p.scores, pooled, scores, folds, request.options, p.seed);
+    const auto controls = audit(p.scores, pooled, scores, folds, options, p.seed);
     for (std::size_t i = 0; i < p.scores.size(); ++i)
       results.add(p.scores[i], p.splits[s], pooled[i], scores[i], controls[i]);
-    const Value models = models_value(folds, p.splits[s].name, request.options.counters);
+    const Value models = models_value(folds, p.splits[s].name, options.counters);
     for (auto& m : models.as_array()) results.report["models"].push_back(m);
-    const Value losses = loss_plots(folds[0], p.splits[s].name);
-    for (auto& l : losses.as_array()) results.report["losses"].push_back(l);
+    for (auto& m : folds[0].fitted.models)
+      if (const auto& name = p.splits[s].name; !m.loaded)
+        add_loss_plot(
+            results.report["losses"], *m.model,
+            fmt::format("{} ({}{})", m.node, name, folds[0].fold.name == name ? "" : ", " + folds[0].fold.name));
   }
   Value &result = results.result, &report = results.report;
   result["models"] = report["models"];
@@ -437,11 +481,12 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
     result["search"] = searches;
     report["search"] = searches;
   }
-  result["counters"] = counters_value(request.options.counters);
+  if (!priors->empty()) result["priors"] = report["priors"] = priors_value(registry, request, *priors);
+  result["counters"] = counters_value(options.counters);
   report["counters"] = result["counters"];
   result["warnings"] = report["warnings"];
-  report["graph"] = describe_graph(registry, p, request.recording, &last_fitted);
-  auto origin = provenance(registry, p, request.recording, request.options.threads);
+  report["graph"] = describe_graph(registry, p, request.recording, &last_fitted, priors.get());
+  auto origin = provenance(registry, p, request.recording, request.priors, options.threads);
   origin["split"] = split_value;
   report["provenance"] = origin;
   report["rerun"] = "percept rerun FOLDER";
@@ -466,7 +511,10 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
 Value fit_pipeline(const Registry& registry, const RunRequest& request) {
   const auto& p = request.pipeline;
   const auto cache = open_cache(request);
-  auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, request.options, cache);
+  const auto priors = std::make_shared<Priors>();
+  EngineOptions options = request.options;
+  options.priors = priors;
+  auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, options, cache);
   std::vector<RowRange> train{{0, experiment->lead().frames() - 1}};
   InnerSplit inner;
   if (!p.splits.empty()) {
@@ -474,12 +522,13 @@ Value fit_pipeline(const Registry& registry, const RunRequest& request) {
     train = fold.train;
     inner = fold.inner_split;
   }
+  *priors = fit_priors_of(registry, request);
   Value result = Value::object({{"train", describe(train)}});
   if (p.search) {
-    const auto found = search(registry, p, request.recording, train, request.options, cache, inner);
+    const auto found = search(registry, p, request.recording, train, options, cache, inner);
     result["search"] = found.to_value();
     experiment = std::make_shared<const Experiment>(registry, with_params(p, found.chosen().params, registry),
-                                                    request.recording, request.options, cache);
+                                                    request.recording, options, cache);
   }
   const auto fitted = experiment->fit(train, 0, inner);
   AtomicPath out(request.output);
@@ -496,7 +545,8 @@ Value fit_pipeline(const Registry& registry, const RunRequest& request) {
   if (models.size() == 0) throw ConfigError(p.file.string() + ": stage", "", "at least one stage that is fitted");
   write_atomic(
       out.path() / "provenance.json",
-      to_json(provenance(registry, experiment->pipeline(), request.recording, request.options.threads), 2) + "\n");
+      to_json(provenance(registry, experiment->pipeline(), request.recording, request.priors, options.threads), 2) +
+          "\n");
   out.commit();
   cache->remove();
   result["models"] = models;

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "core/pipeline.h"
 #include "core/recording.h"
@@ -18,10 +19,12 @@ struct RunRequest {
   /// Folder of what a killed run had worked out, taken up by the next one and removed when a run ends well. Empty: what
   /// is worked out stays in memory.
   std::filesystem::path work = {};
+  std::vector<Recording> priors = {};  ///< the images of each prior of the pipeline (prior.h)
+  PriorCache prior_cache = {};
 };
 
 struct RunOutcome {
-  /// {scores, intervals, controls, split, calibration, models, search, counters, warnings}: nothing in it depends on
+  /// {scores, intervals, controls, split, calibration, models, priors, search, counters, warnings}: nothing in it depends on
   /// when or how fast it was made. Keys of scores: [score.][split.]metric, a level left out where there is only one.
   Value result;
   double seconds = 0;

@@ -181,8 +181,10 @@ class Race {
 
   std::string key_of(const Pipeline& candidate) const {
     Value models = Value::array();
-    for (auto& s : candidate.stages)
-      if (!s.model.empty()) models.push_back(load_model(candidate, s, registry_)->digest());
+    for (auto& s : candidate.stages) {
+      if (!s.model.empty()) models.push_back(load_model(candidate, s, registry_, options_.priors.get())->digest());
+      if (!s.priors.empty()) models.push_back(prior_digests(s, options_.priors.get()));
+    }
     return cache_->key(
         Value::object({{"kind", "candidate"},
                        {"stages", candidate.resolved.at("stage")},

@@ -40,7 +40,7 @@ auto look(const fs::path& entry, F read) -> std::optional<decltype(read())> {
   try {
     return read();
   } catch (const std::exception& error) {
-    log::warn(fmt::format("an entry of the work cache is damaged and made again: {}", error.what()));
+    log::warn(fmt::format("a cached entry is damaged and made again: {}", error.what()));
     return std::nullopt;
   }
 }
@@ -153,18 +153,7 @@ std::optional<WorkCache::Fit> WorkCache::fit(const std::string& key) {
     if (const auto* e = find(key)) return e->fit;
   }
   if (folder_.empty()) return std::nullopt;
-  const auto place = folder_ / "fits" / key;
-  auto found = look(place, [&] {
-    const Value entry = read_entry(place / "entry.json");
-    Fit f;
-    f.model = std::make_shared<const Model>(Model::load(place / "model"));
-    f.digest = f.model->digest();
-    if (f.digest != entry.at("digest").as_string())
-      throw DataError((place / "model").string(), "digest", entry.at("digest").as_string(), f.digest);
-    f.frames = entry.at("frames").as_integer();
-    f.counters = entry.at("counters");
-    return f;
-  });
+  auto found = read_fit(folder_ / "fits" / key);
   if (found) put(key, *found, false);
   return found;
 }
@@ -173,14 +162,32 @@ void WorkCache::put(const std::string& key, const Fit& fit, bool keep) {
   remember({key, bytes_of_model(*fit.model), {}, fit, {}});
   if (!keep || folder_.empty()) return;
   try_to_keep(folder_, [&] {
-    AtomicPath out(folder_ / "fits" / key);
-    fs::create_directories(out.path());
-    fit.model->save(out.path() / "model");
-    write_entry(out.path() / "entry.json",
-                Value::object({{"digest", fit.digest}, {"frames", fit.frames}, {"counters", fit.counters}}));
-    out.commit();
+    write_fit(folder_ / "fits" / key, fit);
     fs::remove_all(checkpoint(key));
   });
+}
+
+std::optional<WorkCache::Fit> read_fit(const fs::path& folder) {
+  return look(folder, [&] {
+    const Value entry = read_entry(folder / "entry.json");
+    WorkCache::Fit f;
+    f.model = std::make_shared<const Model>(Model::load(folder / "model"));
+    f.digest = f.model->digest();
+    if (f.digest != entry.at("digest").as_string())
+      throw DataError((folder / "model").string(), "digest", entry.at("digest").as_string(), f.digest);
+    f.frames = entry.at("frames").as_integer();
+    f.counters = entry.at("counters");
+    return f;
+  });
+}
+
+void write_fit(const fs::path& folder, const WorkCache::Fit& fit) {
+  AtomicPath out(folder);
+  fs::create_directories(out.path());
+  fit.model->save(out.path() / "model");
+  write_entry(out.path() / "entry.json",
+              Value::object({{"digest", fit.digest}, {"frames", fit.frames}, {"counters", fit.counters}}));
+  out.commit();
 }
 
 std::optional<WorkCache::Scored> WorkCache::scored(const std::string& key) {
@@ -253,22 +260,27 @@ void WorkCache::remove() const noexcept {
   fs::remove(folder_, ignored);  // refused where somebody else's files are
 }
 
+std::string content_digest(const Stream& s) {
+  Sha256 digest;
+  auto text = [&](const std::string& line) { digest.add(line.c_str(), line.size() + 1); };
+  text(fmt::format("{} {} {} {} {}", s.name, s.format.describe(), s.format.rate_hz, s.format.start_s, s.frames()));
+  for (auto& row : s.format.row_names()) text(row);
+  digest.add(s.keys.data(), s.keys.size() * sizeof(std::int64_t));
+  Eigen::MatrixXd block(s.format.size(), kCopiedFrames);
+  for (std::int64_t at = 0; at < s.frames(); at += kCopiedFrames) {
+    const Index n = std::min<Index>(kCopiedFrames, s.frames() - at), rows = block.rows();
+    s.samples->read(at, MutableFrames(block.data(), Scalar::f64, rows, n, rows));
+    digest.add(block.data(), static_cast<std::size_t>(rows * n) * sizeof(double));
+  }
+  return digest.hex();
+}
+
 std::string identity_of(const Value& input, const Recording& recording) {
   Value said = Value::object({{"input", input}, {"name", recording.name}, {"meta", recording.meta}});
   if (!recording.meta.contains("input") && !recording.meta.contains("simulate")) {
     Sha256 content;
     auto text = [&](const std::string& s) { content.add(s.c_str(), s.size() + 1); };
-    for (auto& s : recording.streams) {
-      text(fmt::format("{} {} {} {} {}", s.name, s.format.describe(), s.format.rate_hz, s.format.start_s, s.frames()));
-      for (auto& row : s.format.row_names()) text(row);
-      content.add(s.keys.data(), s.keys.size() * sizeof(std::int64_t));
-      Eigen::MatrixXd block(s.format.size(), kCopiedFrames);
-      for (std::int64_t at = 0; at < s.frames(); at += kCopiedFrames) {
-        const Index n = std::min<Index>(kCopiedFrames, s.frames() - at), rows = block.rows();
-        s.samples->read(at, MutableFrames(block.data(), Scalar::f64, rows, n, rows));
-        content.add(block.data(), static_cast<std::size_t>(rows * n) * sizeof(double));
-      }
-    }
+    for (auto& s : recording.streams) text(content_digest(s));
     for (auto& t : recording.tables)
       for (auto& c : t.columns) {
         text(t.name + "." + c.name);

@@ -91,9 +91,17 @@ class WorkCache {
   std::set<std::string> counted_;
 };
 
+/// A fitted model in a folder of its own, with its checksum and what was counted. read_fit: nothing when the folder is
+/// not there or damaged (said in the log). write_fit: the folder appears at once; throws DataError.
+std::optional<WorkCache::Fit> read_fit(const std::filesystem::path& folder);
+void write_fit(const std::filesystem::path& folder, const WorkCache::Fit& fit);
+
 /// What tells a recording from any other: the digests of its files, a simulator's parameters, else its content.
 /// input: the [input] table it was made from.
 std::string identity_of(const Value& input, const Recording& recording);
+
+/// sha256 over the format, keys and samples of a stream.
+std::string content_digest(const Stream& stream);
 
 /// {"node.name": count}
 Value counted(const Counters& counters);

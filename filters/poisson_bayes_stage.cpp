@@ -21,7 +21,7 @@ constexpr int kPoissonBayesVersion = 1;
 struct PoissonBayesParams {
   std::int64_t cells = 32;
   double smoothing = 0.04;
-  std::string prior = "uniform";
+  std::string position_prior = "uniform";
   std::string movement = "random_walk";
   double movement_sd = 0;
   double jump = 0.001;
@@ -32,7 +32,7 @@ struct PoissonBayesParams {
         field("smoothing", &PoissonBayesParams::smoothing, "1",
               "Standard deviation of the Gaussian over rate maps and occupancy, as a share of the longer side.", 0.0,
               1.0),
-        choice("prior", &PoissonBayesParams::prior,
+        choice("position_prior", &PoissonBayesParams::position_prior,
                "Where the animal may be before any spike: uniform over visited cells, or occupancy (as in training).",
                "uniform|occupancy"),
         choice("movement", &PoissonBayesParams::movement,
@@ -168,8 +168,8 @@ class PoissonBayesFitter final : public Fitter {
     smooth_on_grid(grid, sd, alone, work);
     const double near = std::exp(-0.5) * (1 - 1e-9) * alone(0);
     smooth_on_grid(grid, sd, occupancy, work);
-    VectorXd prior =
-        (occupancy.array() >= near).select(p_.prior == "occupancy" ? occupancy : VectorXd::Ones(grid.size()), 0.0);
+    VectorXd prior = (occupancy.array() >= near)
+                         .select(p_.position_prior == "occupancy" ? occupancy : VectorXd::Ones(grid.size()), 0.0);
     prior /= prior.sum();
     constexpr double pseudo = 0.1;  // of a frame
     MatrixXd expected = MatrixXd::Ones(n, grid.size());
@@ -262,7 +262,7 @@ StageInfo info_poisson_bayes() {
     std::vector<Sample> all;
     for (const auto& params :
          {Value::object({{"cells", 12}}), Value::object({{"cells", 12}, {"movement", "none"}, {"estimate", "map"}}),
-          Value::object({{"cells", 12}, {"prior", "occupancy"}, {"movement_sd", 0.5}})})
+          Value::object({{"cells", 12}, {"position_prior", "occupancy"}, {"movement_sd", 0.5}})})
       add_samples(all, place_sample(params));
     return all;
   };

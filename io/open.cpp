@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <optional>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -27,7 +28,7 @@ namespace {
 
 enum class Kind { csv, npy, mat, hdf5, store, idx, nifti };
 
-Kind kind_of(const fs::path& file) {
+std::optional<Kind> find_kind(const fs::path& file) {
   const auto lower = [](std::string s) {
     for (char& c : s)
       if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
@@ -43,6 +44,11 @@ Kind kind_of(const fs::path& file) {
   if (e == ".mat") return Kind::mat;
   if (e == ".h5" || e == ".hdf5" || e == ".nwb") return Kind::hdf5;
   if (e == ".percept") return Kind::store;
+  return std::nullopt;
+}
+Kind kind_of(const fs::path& file) {
+  if (const auto kind = find_kind(file)) return *kind;
+  const std::string e = file.extension().string();
   throw DataError(file.string(), "extension",
                   ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .nii, .nii.gz, .idx, -ubyte.gz or .percept",
                   e.empty() ? "none" : e);
@@ -363,6 +369,8 @@ Recording make_stream(const fs::path& file, const Value& options, bool head_only
   return r;
 }
 }  // namespace
+
+bool can_open(const fs::path& file) { return find_kind(file).has_value(); }
 
 Recording open_part(const fs::path& file, const Value& options, const std::string& where) {
   return make_stream(file, options, false, where);

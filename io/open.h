@@ -23,10 +23,14 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "core/recording.h"
 
 namespace percept::io {
+
+/// Has the file a name that says what it is? Whether it exists is not asked.
+bool can_open(const std::filesystem::path& file);
 
 /// One stream of a file. Throws DataError or ConfigError ("where.key" starts the message).
 Stream open_stream(const std::filesystem::path& file, const Value& options = Value::table(),

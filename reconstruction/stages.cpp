@@ -1,9 +1,18 @@
 #include "reconstruction/stages.h"
 
+// one line a stage; each is defined at the end of the file of its name
+#define PERCEPT_STAGES(STAGE) \
+  STAGE(gaussian_posterior)   \
+  STAGE(image_library)
+
 namespace percept {
 
-StageInfo info_gaussian_posterior();
+#define PERCEPT_DECLARE(name) StageInfo info_##name();
+PERCEPT_STAGES(PERCEPT_DECLARE)
 
-std::vector<StageInfo> reconstruction_stages() { return {info_gaussian_posterior()}; }
+std::vector<StageInfo> reconstruction_stages() {
+#define PERCEPT_ROW(name) info_##name(),
+  return {PERCEPT_STAGES(PERCEPT_ROW)};
+}
 
 }  // namespace percept

@@ -361,6 +361,29 @@ std::string calibrations(const Value& report) {
   return section("calibration", "Calibration", s);
 }
 
+std::string priors(const Value& report) {
+  std::string s = note(
+      "Fitted before any fold on images that are not the recording's; an image that equals one to be decoded is "
+      "refused.");
+  s += table_open("Priors") +
+       "<thead><tr><th scope=\"col\">prior</th><th scope=\"col\">stage</th><th scope=\"col\" "
+       "class=\"n\">images</th><th scope=\"col\">from</th><th scope=\"col\">labels</th><th "
+       "scope=\"col\">parameters</th><th scope=\"col\">digest</th></tr></thead><tbody>";
+  for (auto& p : list(report, "priors")) {
+    std::string from;
+    for (auto& source : list(p, "sources"))
+      from +=
+          fmt::format("{}{} ({})", from.empty() ? "" : ", ", source.get("name", ""), shown(child(source, "images")));
+    s += fmt::format(
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td><td "
+        "class=\"mono\">{}</td></tr>",
+        escape(p.get("name", "")), escape(p.get("use", "")), cell(child(p, "images")), escape(from),
+        p.contains("labels") ? cell(p.at("labels")) : "all", cell(child(p, "params")),
+        escape(p.get("digest", "").substr(0, 12)));
+  }
+  return section("priors", "Priors", s + kTableClose);
+}
+
 /// Best first; then those that were given up, the longest in the race first; then those that failed.
 std::vector<const Value*> by_merit(const Value& search) {
   const bool lower = search.get("lower_is_better", true);
@@ -518,6 +541,7 @@ constexpr Section kSections[] = {{"scores", "Scores", "scores", scores},
                                  {"calibration", "Calibration", "calibration", calibrations},
                                  {"split", "Split", "split", splits},
                                  {"data", "Data", "data", data_set},
+                                 {"priors", "Priors", "priors", priors},
                                  {"search", "Search", "search", search},
                                  {"models", "Models", "models", models},
                                  {"losses", "Training", "losses", losses},

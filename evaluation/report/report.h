@@ -29,6 +29,7 @@ namespace percept::evaluation {
 ///     }]
 ///     trajectories                [trajectory() below]
 ///     calibration                 [{name, ...to_value(Calibration)}]
+///     priors                      [{name, use, version, images, sources: [{name, images}], labels?, params, digest}]
 ///     search                      [{split, fold, search: {metric, method, lower_is_better, folds,
 ///                                   rows: [{params: {"node.key": v}, value, folds, frames, chosen: bool, failed: why,
 ///                                   given_up: why}]}}]: shown best first

@@ -1,4 +1,6 @@
 /// The program from outside: what it prints, where, and with which exit code.
+#include <cmath>
+
 #include "tests/cli/program.h"
 #include "tests/data/environment.h"
 #include "tests/io/nifti_bytes.h"
@@ -9,6 +11,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class Commands : public ::testing::Test {
@@ -178,6 +181,43 @@ TEST_F(Commands, RerunOfATamperedFolderFails) {
   r = run({"rerun", "."});
   EXPECT_EQ(r.code, 3);
   EXPECT_THAT(r.error, HasSubstr("provenance.json: expected a folder that percept run wrote"));
+}
+
+TEST_F(Commands, PriorsAreShownKeptAndRepeated) {
+  const testing::Environment cache("XDG_CACHE_HOME", (folder_ / "cache").string());
+  std::string npy("\x93NUMPY\x01\x00\x76\x00", 10);
+  npy += "{'descr': '<f8', 'fortran_order': False, 'shape': (20, 4), }";
+  npy.resize(127, ' ');
+  npy += "\n";
+  for (int k = 0; k < 80; ++k) {
+    const double v = std::sin(7.0 * k * k);
+    npy.append(reinterpret_cast<const char*>(&v), sizeof v);
+  }
+  write(folder_ / "p.npy", npy);
+  std::string text = read_file(folder_ / "base.toml");
+  text.replace(text.find("[[stage]]"), 9,
+               "[[prior]]\nname = \"pcs\"\nuse = \"pca\"\ncomponents = 2\nimages = \"p.npy\"\n"
+               "[[stage]]\nuse = \"pca\"\nmodel = \"pcs\"\n[[stage]]");
+  write(folder_ / "prior.toml", text);
+  const Result dry = run({"run", "prior.toml", "--dry-run"});
+  EXPECT_EQ(dry.code, 0) << dry.error;
+  EXPECT_THAT(dry.out, AllOf(HasSubstr("prior pcs"), HasSubstr("\nprior "), HasSubstr("p.npy")));
+  const Result first = run({"run", "prior.toml", "-o", "run", "--json"});
+  ASSERT_EQ(first.code, 0) << first.error;
+  const Value told = first.json().at("priors").as_array().at(0);
+  EXPECT_EQ(told.at("images").as_integer(), 20);
+  EXPECT_TRUE(fs::exists(folder_ / "cache/percept/priors"));
+  const Result second = run({"run", "prior.toml", "-o", "run2"});
+  EXPECT_THAT(second.error, HasSubstr("prior pcs: fitted before, taken from"));
+  EXPECT_EQ(read_file(folder_ / "run/result.json"), read_file(folder_ / "run2/result.json"));
+  const Result again = run({"rerun", "run"});
+  EXPECT_EQ(again.code, 0) << again.error;
+  EXPECT_THAT(again.error, Not(HasSubstr("taken from"))) << "rerun fits anew";
+  npy.back() ^= 1;
+  write(folder_ / "p.npy", npy);
+  const Result other = run({"rerun", "run"});
+  EXPECT_EQ(other.code, 3);
+  EXPECT_THAT(other.error, HasSubstr("run: priors: expected the same bytes as then"));
 }
 
 TEST_F(Commands, ReportOfTwoRunsStandsSideBySide) {

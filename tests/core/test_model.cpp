@@ -72,6 +72,18 @@ TEST(Safetensors, HoldMatricesInCOrder) {
   EXPECT_THAT(flat, ElementsAre(1, 2, 3, 4));
 }
 
+TEST(Safetensors, BytesComeLastSoThatNumbersStayAligned) {
+  Model m;
+  m.set_u8("a", Eigen::Matrix<std::uint8_t, 3, 1>(1, 2, 255));
+  m.set("b", 0.5);
+  const auto text = format_safetensors(m.tensors());
+  EXPECT_EQ(text.substr(text.size() - 3), "\x01\x02\xff");
+  Model again;
+  again.tensors() = parse_safetensors(bytes_of_text(text), "x");
+  EXPECT_EQ(again.vector("a"), Eigen::Vector3d(1, 2, 255));
+  EXPECT_EQ(again.number("b"), 0.5);
+}
+
 TEST(Safetensors, EveryTruncationIsRefused) {
   const auto text = format_safetensors(some_model().tensors());
   for (std::size_t n = 0; n < text.size(); ++n)
@@ -99,7 +111,7 @@ TEST(Safetensors, SizesThatLieAreRefusedByName) {
   EXPECT_THAT(file_refusal(file_of(entry("[-2]", "[0,16]"), 16)),
               HasSubstr("a.shape: expected integers of at least 0"));
   EXPECT_EQ(file_refusal(file_of(entry("[2]", "[0,16]", "F16"), 16)),
-            "w.safetensors: a.dtype: expected F32, F64 or I64, found F16");
+            "w.safetensors: a.dtype: expected U8, F32, F64 or I64, found F16");
   EXPECT_THAT(file_refusal(file_of(R"({"a":3})", 0)), HasSubstr("a: expected dtype, shape and two data_offsets"));
   const std::string remark = file_of(R"({"__metadata__":{"x":"y"}})", 0);
   EXPECT_TRUE(parse_safetensors(bytes_of_text(remark), "w.safetensors").empty());

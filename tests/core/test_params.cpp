@@ -107,6 +107,8 @@ TEST(Registry, RefusesIncompleteRowsAndNamesTheNearestStage) {
   EXPECT_EQ(with([](auto& i) { i.doc = ""; }), "registry: stage 'other' has no doc");
   EXPECT_EQ(with([](auto& i) { i.samples = nullptr; }), "registry: stage 'other' has no sample");
   EXPECT_EQ(with([](auto& i) { i.make = nullptr; }), "registry: stage 'other' has no maker");
+  EXPECT_EQ(with([](auto& i) { i.params[0].key = "prior"; }),
+            "registry: parameter 'other.prior' has the name of a key that every stage has");
   EXPECT_EQ(with([](auto& i) { i.params[1].min = 2, i.params[1].max = 3; }),
             "registry: the default of 'other.low_hz' is outside its range");
   EXPECT_EQ(message_of<ConfigError>([&] { r.at("firr", "a.toml:3: x.use"); }),

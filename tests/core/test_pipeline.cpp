@@ -160,8 +160,8 @@ TEST(Pipeline, UnknownStageKeyOrSection) {
   EXPECT_THAT(refusal(with("low_hz = 2.0", "fromm = \"x\"")), HasSubstr("(did you mean 'from'?)"));
   EXPECT_EQ(
       refusal(with("[[split]]", "[[splitt]]")),
-      "a.toml.splitt (line 11): expected one of title, description, input, stage, split, search, score, run, output "
-      "(did you mean 'split'?)");
+      "a.toml.splitt (line 11): expected one of title, description, input, prior, stage, split, search, score, run, "
+      "output (did you mean 'split'?)");
   EXPECT_EQ(refusal(kGood + "[run]\nblok = 3\n"),
             "a.toml: run.blok (line 17): expected one of precision, block, seed (did you mean 'block'?)");
   EXPECT_THAT(refusal(with("metrics = [\"r2\"]", "metric = [\"r2\"]")),
@@ -225,7 +225,7 @@ TEST(Pipeline, ValuesThatAreNone) {
   EXPECT_EQ(refusal(with(decoder, "name = \"a.b\"")),
             "a.toml:7: stage 2.name = \"a.b\": expected a name without a dot");
   EXPECT_EQ(refusal(with("use = \"fir\"", "use = \"fir\"\nmodel = \"m\"")),
-            "a.toml: fir: expected no fit, model or target: 'fir' learns nothing");
+            "a.toml: fir: expected no fit, model, target or prior: 'fir' learns nothing");
   EXPECT_EQ(refusal(with("metrics = [\"r2\"]", "confounds = [\"tim\"]")),
             "a.toml: score.confounds = \"tim\": expected time, trial, past, shuffled (did you mean 'time'?)");
   EXPECT_EQ(refusal(with("metrics = [\"r2\"]", "from = \"decodr\"")),
@@ -256,8 +256,9 @@ TEST(Pipeline, SetChangesNodesAndSections) {
 TEST(Pipeline, SetThatDoesNotFitIsRefused) {
   EXPECT_EQ(refusal(kGood, {"fir"}), "--set fir: expected NODE.key=value or SECTION.key=value");
   EXPECT_EQ(refusal(kGood, {"fir=1.5"}), "--set fir=1.5: expected NODE.key=value or SECTION.key=value");
-  EXPECT_EQ(refusal(kGood, {"decodr.alpha=1"}),
-            "--set decodr.alpha=1: no stage, split, score or section is called 'decodr' (did you mean 'decoder'?)");
+  EXPECT_EQ(
+      refusal(kGood, {"decodr.alpha=1"}),
+      "--set decodr.alpha=1: no prior, stage, split, score or section is called 'decodr' (did you mean 'decoder'?)");
   EXPECT_THAT(refusal(kGood, {"fir.low_h=1"}), HasSubstr("(did you mean 'low_hz'?)"));
   EXPECT_THAT(refusal(kGood, {"run.blok=1"}), HasSubstr("(did you mean 'block'?)"));
   try {
@@ -266,6 +267,97 @@ TEST(Pipeline, SetThatDoesNotFitIsRefused) {
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Exit::usage);
   }
+}
+
+// --- priors ---------------------------------------------------------------------------------------------------------
+
+/// With a stage that starts from a prior of pca.
+const Registry& registry_with_priors() {
+  static const Registry all = [] {
+    Registry r = registry();
+    StageInfo info = r.at("zscore", "test");
+    info.name = "library";
+    info.priors = {"pca"};
+    info.needs_prior = true;
+    r.add(info);
+    return r;
+  }();
+  return all;
+}
+
+const std::string kPriors = R"([input]
+data = "x"
+[[prior]]
+name = "digits"
+images = ["some.image", "more.npy"]
+labels = [6, "nine"]
+use = "pca"
+components = 3
+[[prior]]
+name = "scale"
+images = "some.image"
+use = "zscore"
+[[stage]]
+use = "library"
+prior = "digits"
+)";
+
+Pipeline parse_priors(const std::string& text, const std::vector<std::string>& set = {}) {
+  return parse_pipeline(parse_toml(text, "a.toml"), "a.toml", registry_with_priors(), set);
+}
+std::string prior_refusal(const std::string& what, const std::string& by) {
+  std::string s = kPriors;
+  const auto at = s.find(what);
+  EXPECT_NE(at, std::string::npos) << what;
+  s.replace(at, what.size(), by);
+  return message_of<Error>([&] { parse_priors(s); });
+}
+
+TEST(Pipeline, PriorsAreRead) {
+  const auto p = parse_priors(kPriors, {"digits.components=5"});
+  ASSERT_EQ(p.priors.size(), 2u);
+  const auto& digits = *p.prior("digits");
+  EXPECT_EQ(digits.use, "pca");
+  EXPECT_THAT(digits.images, ElementsAre("some.image", "more.npy"));
+  EXPECT_THAT(digits.labels, ElementsAre(Value(6), Value("nine")));
+  EXPECT_EQ(to_json(digits.params), "{\"components\":5}");
+  EXPECT_THAT(p.prior("scale")->images, ElementsAre("some.image"));
+  EXPECT_EQ(p.prior("none"), nullptr);
+  EXPECT_THAT(p.stages.at(0).priors, ElementsAre("digits"));
+}
+
+TEST(Pipeline, PriorsThatCannotBeUsedAreRefused) {
+  EXPECT_THAT(prior_refusal("name = \"digits\"\n", ""),
+              HasSubstr("a.toml:3: prior 1.name: expected the name by which stages use it"));
+  EXPECT_THAT(prior_refusal("\"digits\"\nimages", "\"a/b\"\nimages"),
+              HasSubstr("prior 1.name = \"a/b\": expected a name without a dot or a slash"));
+  EXPECT_THAT(prior_refusal("use = \"pca\"\n", ""),
+              HasSubstr("prior digits.use: expected the name of a trained stage"));
+  EXPECT_THAT(prior_refusal("use = \"pca\"\ncomponents = 3", "use = \"fir\""),
+              HasSubstr("prior digits.use = \"fir\": expected a trained stage: this one learns nothing"));
+  EXPECT_THAT(prior_refusal("images = \"some.image\"\n", ""),
+              HasSubstr("prior scale.images: expected SET.STREAM of a registered set, or a file"));
+  EXPECT_THAT(prior_refusal("[6, \"nine\"]", "[]"), HasSubstr("prior digits.labels = []: expected a list of labels"));
+  EXPECT_THAT(prior_refusal("[6, \"nine\"]", "[true]"), HasSubstr("labels = true: expected numbers or texts"));
+  EXPECT_THAT(prior_refusal("components", "componets"), HasSubstr("did you mean 'components'"));
+  EXPECT_THAT(prior_refusal("\"scale\"", "\"digits\""), HasSubstr("two priors are called so"));
+  EXPECT_THAT(prior_refusal("use = \"library\"", "name = \"scale\"\nuse = \"library\""),
+              HasSubstr("a.toml: scale: expected a name of its own: a prior is called so"));
+  EXPECT_THAT(prior_refusal("prior = \"digits\"", "prior = \"digit\""),
+              HasSubstr("library.prior = \"digit\": expected the name of a [[prior]]: digits, scale (did you mean "
+                        "'digits'?)"));
+  EXPECT_THAT(prior_refusal("prior = \"digits\"", "prior = [\"digits\", \"scale\"]"),
+              HasSubstr("library.prior = \"scale\": expected a prior of pca for 'library', found one of 'zscore'"));
+  EXPECT_THAT(prior_refusal("prior = \"digits\"", ""),
+              HasSubstr("library.prior: expected the name of a [[prior]] of pca, which 'library' starts from"));
+  EXPECT_THAT(prior_refusal("prior = \"digits\"", "prior = \"digits\"\nmodel = \"m\""),
+              HasSubstr("library.prior: expected no prior beside a model"));
+  EXPECT_THAT(prior_refusal("prior = \"digits\"", "model = \"digits\""),
+              HasSubstr("library.model = \"digits\": expected a prior of 'library', found one of 'pca'"));
+  EXPECT_THAT(prior_refusal("use = \"library\"", "use = \"zscore\""),
+              HasSubstr("zscore.prior = \"digits\": expected no prior: 'zscore' uses none"));
+  EXPECT_THAT(prior_refusal("use = \"library\"", "use = \"lag\""),
+              HasSubstr("expected no fit, model, target or prior: 'lag' learns nothing"));
 }
 
 }  // namespace

@@ -168,7 +168,7 @@ TEST(PoissonBayes, DecodesTheWMaze) {
     EXPECT_TRUE(stage->traits().causal);
     return median_error(z, run_stage(*stage, {activity.format, x}).matrix(), test);
   };
-  EXPECT_LE(decode(Value::object({{"movement", "none"}, {"prior", "occupancy"}, {"estimate", "map"}})), 49);
+  EXPECT_LE(decode(Value::object({{"movement", "none"}, {"position_prior", "occupancy"}, {"estimate", "map"}})), 49);
   EXPECT_LE(decode(Value::table()), 40);
   const VectorXd centre = data.y.rowwise().mean();
   EXPECT_GT(median_error(z, centre.replicate(1, x.cols()), test), 100) << "what always saying the middle reaches";
