@@ -1,5 +1,25 @@
 #include "io/volume.h"
 
+#ifdef __clang__
+// ITK's list of what a compiler can do was generated for GCC alone, and refuses every other; clang can do all of it
+#define ITK_COMPILER_DETECTION_H
+#define ITK_ALIGNAS(X) alignas(X)
+#define ITK_ALIGNOF(X) alignof(X)
+#define ITK_CONSTEXPR constexpr
+#define ITK_DELETED_FUNCTION = delete
+#define ITK_DEPRECATED [[deprecated]]
+#define ITK_DEPRECATED_MSG(MSG) [[deprecated(MSG)]]
+#define ITK_EXTERN_TEMPLATE extern
+#define ITK_FINAL final
+#define ITK_NOEXCEPT noexcept
+#define ITK_NOEXCEPT_EXPR(X) noexcept(X)
+#define ITK_NULLPTR nullptr
+#define ITK_OVERRIDE override
+#define ITK_STATIC_ASSERT(X) static_assert(X, #X)
+#define ITK_STATIC_ASSERT_MSG(X, MSG) static_assert(X, MSG)
+#define ITK_THREAD_LOCAL thread_local
+#endif
+
 // clang-format off: ITK brings an older copy of Eigen, whose modules are skipped only where ours came first
 #include <Eigen/Dense>
 // clang-format on
