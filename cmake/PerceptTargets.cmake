@@ -3,6 +3,7 @@
 include(GNUInstallDirs)
 set_property(GLOBAL PROPERTY PERCEPT_LIBRARIES "")
 set_property(GLOBAL PROPERTY PERCEPT_TORCH_SOURCES "")
+set_property(GLOBAL PROPERTY PERCEPT_TORCH_KERNELS "")
 set_property(GLOBAL PROPERTY PERCEPT_TORCH_INTERFACES "")
 
 add_library(percept_flags INTERFACE)
@@ -35,13 +36,16 @@ function(percept_library folder)
   set_property(GLOBAL APPEND PROPERTY PERCEPT_LIBRARIES ${target})
 endfunction()
 
-# percept_torch(SOURCES a_torch.cpp ... INTERFACES a.h ...): what a folder gives to the LibTorch module (percept/), and the
-# headers that the module and the program must agree on.
+# percept_torch(SOURCES a_torch.cpp ... [KERNELS b.cpp ...] INTERFACES a.h ...): what a folder gives to the LibTorch module
+# (percept/); kernels are inner loops, always optimised to the full. Interfaces are the headers that the module and the
+# program must agree on.
 function(percept_torch)
-  cmake_parse_arguments(ARG "" "" "SOURCES;INTERFACES" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;KERNELS;INTERFACES" ${ARGN})
   list(TRANSFORM ARG_SOURCES PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  list(TRANSFORM ARG_KERNELS PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
   list(TRANSFORM ARG_INTERFACES PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
   set_property(GLOBAL APPEND PROPERTY PERCEPT_TORCH_SOURCES ${ARG_SOURCES})
+  set_property(GLOBAL APPEND PROPERTY PERCEPT_TORCH_KERNELS ${ARG_KERNELS})
   set_property(GLOBAL APPEND PROPERTY PERCEPT_TORCH_INTERFACES ${ARG_INTERFACES})
 endfunction()
 

@@ -6,14 +6,19 @@
 
 #include "core/module.h"
 #include "decoders/network_training.h"
+#include "reconstruction/diffusion/networks.h"
 
 namespace percept {
 
 NetworkTraining& torch_network_training();
+namespace diffusion {
+DiffusionNetworks& torch_diffusion_networks();
+}
 
 namespace {
 void* find(const char* interface) {
   if (!std::strcmp(interface, NetworkTraining::kInterface)) return &torch_network_training();
+  if (!std::strcmp(interface, diffusion::DiffusionNetworks::kInterface)) return &diffusion::torch_diffusion_networks();
   return nullptr;
 }
 }  // namespace

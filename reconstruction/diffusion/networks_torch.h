@@ -1,0 +1,11 @@
+/// What the files of the LibTorch module here give each other. Internal to it.
+#pragma once
+
+#include "reconstruction/diffusion/networks.h"
+
+namespace percept::diffusion {
+
+TrainedWeights train_unet(const UnetTask& task);
+std::unique_ptr<UnetRunner> run_unet(const UnetShape& shape, const std::map<std::string, Tensor>& arrays, int threads);
+
+}  // namespace percept::diffusion
