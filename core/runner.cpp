@@ -223,6 +223,13 @@ Stream run_tiled(const Registry& registry, const NodeSpec& spec, const StreamFor
   return s;
 }
 
+/// What every buffer of a run is counted in: with 100 000 voxels, 4096 frames would be 1.6 GB a buffer.
+Index frames_in_block(const RunOptions& options, const std::vector<InputSpec>& inputs) {
+  Index widest = 1;
+  for (auto& i : inputs) widest = std::max(widest, i.format.size());
+  return std::clamp<Index>(kBlockBytes / (widest * static_cast<Index>(bytes_of(options.precision))), 1, options.block);
+}
+
 std::map<std::string, StreamFormat> run_streaming(const Registry& registry, const Recording& recording,
                                                   const std::vector<NodeSpec>& nodes, const RunOptions& options,
                                                   const std::map<std::string, SinkFn>& sinks) {
@@ -242,7 +249,8 @@ std::map<std::string, StreamFormat> run_streaming(const Registry& registry, cons
     readers.push_back(std::move(r));
   }
 
-  Graph graph(registry, inputs, nodes, options.precision, options.block, context_of(options));
+  const Index block = frames_in_block(options, inputs);
+  Graph graph(registry, inputs, nodes, options.precision, block, context_of(options));
   std::map<std::string, StreamFormat> formats;
   std::exception_ptr failure;  // of the last filter; the first one only looks at the flag
   std::atomic<bool> failed{false};
@@ -260,7 +268,7 @@ std::map<std::string, StreamFormat> run_streaming(const Registry& registry, cons
       }
     });
   }
-  Steps steps(std::move(readers), options.block);
+  Steps steps(std::move(readers), block);
   const int total = static_cast<int>(graph.names().size()), first_node = static_cast<int>(graph.input_count());
   auto stop = [&] { return steps.done() || failed || (options.cancelled && options.cancelled()); };
 

@@ -11,9 +11,12 @@
 
 namespace percept {
 
+/// A block of the widest input holds no more than this: frames are fewer where rows are many.
+inline constexpr Index kBlockBytes = Index{16} << 20;
+
 struct RunOptions {
   Scalar precision = Scalar::f32;
-  Index block = 4096;  ///< frames of the fastest input in one block
+  Index block = 4096;  ///< most frames of the fastest input in one block
   int tokens = 4;      ///< blocks in flight
   int threads = 1;
   std::uint64_t seed = 0;

@@ -56,6 +56,7 @@ class RidgeStage final : public Typed<RidgeStage> {
         weights_(model.matrix("weights")), offset_(model.vector("offset", weights_.rows())),
         x_mean_(model.vector("x_mean", weights_.cols())), mean_(weights_.rows()), frame_(weights_.cols()) {
     if (model.has("Q")) covariance_ = model.matrix("Q", weights_.rows(), weights_.rows());
+    model_.tensors().clear();  // only what the model says of its rows is kept: every worker has an instance
   }
 
   StreamFormat prepare(const StreamFormat& in, Context& context) override {
@@ -101,7 +102,7 @@ class RidgeStage final : public Typed<RidgeStage> {
   Traits traits() const override { return {.causal = true, .real_time = true, .per_frame = true}; }
 
  private:
-  Model model_;
+  Model model_;  ///< without arrays
   bool leave_rows_out_;
   MatrixXd weights_, covariance_;  ///< outputs x channels; Q, empty with covariance = none
   VectorXd offset_, x_mean_;       ///< y = offset + weights (x - x_mean)

@@ -1,7 +1,9 @@
 /// The offline runner: the same graph with several blocks in flight.
 #include "core/runner.h"
 
+#include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <stdexcept>
 
 #include "tests/core/ground.h"
@@ -102,6 +104,34 @@ TEST(Runner, AWholeRecordingStageInRowTilesEqualsTheDirectOne) {
   ASSERT_EQ(direct.next, frames);
   EXPECT_EQ(different(tiled, direct), "");
   EXPECT_EQ(last.matrix().rightCols(1000).leftCols(900), direct.matrix().rightCols(1000).leftCols(900).cwiseAbs());
+}
+
+TEST(Runner, ABlockOfManyRowsHasFewerFrames) {
+  struct Zeros final : SampleSource {
+    std::int64_t frames() const override { return 10; }
+    void read(std::int64_t, MutableFrames out) const override {
+      most = std::max(most, out.frames);
+      for (Index k = 0; k < out.frames; ++k)
+        std::memset(out.slice(k, 1).data, 0, static_cast<std::size_t>(out.rows) * bytes_of(out.scalar));
+    }
+    mutable Index most = 0;
+  };
+  const Index rows = kBlockBytes / 4 / 3;  // three frames in f32, one in f64
+  Recording r;
+  const auto zeros = std::make_shared<Zeros>();
+  r.streams.push_back({"x", time_format(rows, 1.0), zeros, {}});
+  for (auto [precision, frames] : {std::pair(Scalar::f32, Index{3}), {Scalar::f64, Index{1}}}) {
+    zeros->most = 0;
+    RunOptions o;
+    o.precision = precision;
+    std::int64_t given = 0;
+    run_offline(registry(), r, {}, o, {{"x", [&](const Block& b) {
+                                          EXPECT_LE(b.x.frames, frames);
+                                          given += b.x.frames;
+                                        }}});
+    EXPECT_EQ(zeros->most, frames);
+    EXPECT_EQ(given, 10);
+  }
 }
 
 TEST(Runner, ACancelledRunThrowsInterrupted) {
