@@ -42,6 +42,7 @@ struct SourceCounts {
   std::int64_t foreign = 0;         ///< of another format than the one announced: refused
   std::int64_t lost_in_system = 0;  ///< the operating system says that it had no room for so many
   std::int64_t lost_events = 0;     ///< more at once than there is room for
+  std::int64_t infinite = 0;        ///< infinite numbers, which became NaN
   std::int64_t reconnects = 0;
 };
 

@@ -1,0 +1,167 @@
+#include "realtime/sources.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "data/simulator.h"
+#include "io/open.h"
+#include "realtime/lsl_source.h"
+#include "realtime/pipe_source.h"
+#include "realtime/redis_source.h"
+#include "realtime/replay.h"
+#include "realtime/simulator_source.h"
+#include "realtime/udp_source.h"
+
+namespace percept {
+
+namespace {
+struct ReplayParams {
+  std::string file, stream;
+  double speed = 1;
+  std::int64_t packet = 1, random = 0;
+  static constexpr auto fields() {
+    return std::tuple{
+        field("file", &ReplayParams::file, "", "A recording that percept reads; empty: the pipeline's [input]."),
+        field("stream", &ReplayParams::stream, "", "Which stream of it; empty: the one the pipeline reads."),
+        field("speed", &ReplayParams::speed, "", "1: as it was recorded; 2: twice as fast; 0: as fast as possible.", 0,
+              1e6),
+        field("packet", &ReplayParams::packet, "frames", "Frames in a packet.", 1, 65536),
+        field("random", &ReplayParams::random, "", "Not 0: packets of 1 to `packet` frames, keyed by this.", 0, 1e15)};
+  }
+};
+
+/// Those of the simulator, and how fast.
+std::vector<ParamInfo> simulator_params() {
+  auto all = describe_params<SimulatorSource::Params>();
+  ParamInfo speed;
+  speed.key = "speed";
+  speed.type = "number";
+  speed.doc = "1: in time; 2: twice as fast; 0: as fast as possible.";
+  speed.fallback = Value(1.0);
+  speed.min = 0;
+  speed.max = 1e6;
+  all.push_back(speed);
+  return all;
+}
+
+std::unique_ptr<Source> make_replay(const Value& params, const SourceSettings& settings, const std::string& where) {
+  const auto p = read_params<ReplayParams>(params, where);
+  if (p.file.empty() && !settings.recording)
+    throw ConfigError(where + ".file", "", "a recording to replay: there is no [input] here");
+  Recording recording = p.file.empty() ? settings.recording() : io::open_recording(settings.base / p.file, Value::table(), where);
+  std::string stream = p.stream;
+  if (stream.empty() && recording.find(settings.stream)) stream = settings.stream;
+  if (stream.empty() && recording.streams.size() == 1) stream = recording.streams[0].name;
+  recording.stream(stream, where + ".stream");
+  ReplayOptions options;
+  options.packet = p.packet;
+  options.speed = p.speed;
+  options.random = static_cast<std::uint64_t>(p.random);
+  return std::make_unique<ReplaySource>(std::move(recording), stream, options);
+}
+
+std::unique_ptr<Source> make_simulator(const Value& params, const std::string& where) {
+  SimulatorOptions options;
+  Value rest = params;
+  if (const Value* speed = params.find("speed")) {
+    detail::read_value(*speed, options.speed, simulator_params().back(), where);
+    rest.erase("speed");
+  }
+  return std::make_unique<SimulatorSource>(read_params<SimulatorSource::Params>(rest, where), options, where);
+}
+
+struct Row {
+  SourceKind kind;
+  std::function<std::unique_ptr<Source>(const Value&, const SourceSettings&, const std::string&)> make;
+};
+const std::vector<Row>& rows() {
+  static const std::vector<Row> all{
+      {{"replay", "A recording, packet by packet, at any speed.", describe_params<ReplayParams>()}, make_replay},
+      {{"simulator", "Motor-cortex units during centre-out reaches (Simulators: reach).", simulator_params()},
+       [](const Value& v, const SourceSettings&, const std::string& where) { return make_simulator(v, where); }},
+      {{"udp", "Datagrams of percept's own packet.", describe_params<UdpSource::Params>()},
+       [](const Value& v, const SourceSettings&, const std::string& where) {
+         return std::make_unique<UdpSource>(read_params<UdpSource::Params>(v, where), where);
+       }},
+      {{"stdin", "Standard input: percept's own packets, or lines of numbers.", describe_params<PipeSource::Params>()},
+       [](const Value& v, const SourceSettings&, const std::string& where) {
+         return std::make_unique<PipeSource>(0, read_params<PipeSource::Params>(v, where), where);
+       }},
+      {{"redis", "A stream of a Redis server, in the layout of BRAND.", describe_params<RedisSource::Params>()},
+       [](const Value& v, const SourceSettings&, const std::string& where) {
+         return std::make_unique<RedisSource>(read_params<RedisSource::Params>(v, where), where);
+       }},
+      {{"lsl", "An outlet of Lab Streaming Layer; liblsl is loaded from where it is installed.",
+        describe_params<LslSource::Params>()},
+       [](const Value& v, const SourceSettings&, const std::string& where) {
+         return std::make_unique<LslSource>(read_params<LslSource::Params>(v, where), where);
+       }}};
+  return all;
+}
+
+const Row& row_of(const std::string& use, const std::string& where) {
+  std::vector<std::string> names;
+  for (auto& r : rows()) {
+    if (r.kind.name == use) return r;
+    names.push_back(r.kind.name);
+  }
+  throw ConfigError(where, "\"" + use + "\"",
+                    fmt::format("one of {}{}", fmt::join(names, ", "), did_you_mean(use, names)));
+}
+}  // namespace
+
+const std::vector<SourceKind>& source_kinds() {
+  static const std::vector<SourceKind> kinds = [] {
+    std::vector<SourceKind> all;
+    for (auto& r : rows()) all.push_back(r.kind);
+    return all;
+  }();
+  return kinds;
+}
+
+SourceSpec parse_source(std::string_view text, const std::string& where) {
+  SourceSpec spec;
+  const auto colon = text.find(':');
+  spec.use = text.substr(0, colon);
+  row_of(spec.use, where);
+  if (colon == text.npos) return spec;
+  text.remove_prefix(colon + 1);
+  while (!text.empty()) {
+    // up to the next comma that is not inside a list or a text
+    int depth = 0;
+    bool quoted = false;
+    std::size_t end = 0;
+    for (; end < text.size(); ++end) {
+      const char c = text[end];
+      if (c == '"') quoted = !quoted;
+      if (quoted) continue;
+      depth += (c == '[') - (c == ']');
+      if (c == ',' && depth == 0) break;
+    }
+    const std::string_view one = text.substr(0, end);
+    const auto equals = one.find('=');
+    if (equals == one.npos || equals == 0) throw ConfigError(where, std::string(one), "KIND:KEY=VALUE,KEY=VALUE");
+    spec.params[one.substr(0, equals)] = parse_toml_value(one.substr(equals + 1));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return spec;
+}
+
+SourceSpec read_source(const Value& table, const std::string& where) {
+  if (table.is_string()) return parse_source(table.as_string(), where);
+  const Value* use = table.find("use");
+  if (!use || !use->is_string()) throw ConfigError(where + ".use", "", "the kind of source: udp, lsl, ...");
+  SourceSpec spec;
+  spec.use = use->as_string();
+  row_of(spec.use, where + ".use");
+  spec.params = table;
+  spec.params.erase("use");
+  return spec;
+}
+
+std::unique_ptr<Source> make_source(const SourceSpec& spec, const SourceSettings& settings, const std::string& where) {
+  return row_of(spec.use, where).make(spec.params, settings, fmt::format("{}: {}", where, spec.use));
+}
+
+}  // namespace percept
