@@ -52,6 +52,22 @@ double KeyedRandom::normal(std::int64_t key, std::uint64_t draw) const noexcept 
   return radius * std::cos(2.0 * std::numbers::pi * unit(pair(w, 2)));
 }
 
+void KeyedRandom::normals(std::int64_t key, std::uint64_t first, std::span<float> out) const noexcept {
+  constexpr float kTurn = 2 * std::numbers::pi_v<float> * 0x1p-24f;
+  for (std::size_t i = 0; i < out.size(); i += 4) {
+    const auto w = words(key_, key, first + i / 4);
+    float four[4];
+    for (std::size_t k = 0; k < 4; k += 2) {
+      // (0, 1] from all 32 bits, and a turn from 24, which a float holds exactly
+      const float radius = std::sqrt(-2.0f * std::log((static_cast<float>(w[k]) + 1.0f) * 0x1p-32f));
+      const float angle = kTurn * static_cast<float>(w[k + 1] >> 8);
+      four[k] = radius * std::cos(angle);
+      four[k + 1] = radius * std::sin(angle);
+    }
+    std::copy_n(four, std::min<std::size_t>(4, out.size() - i), out.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
 std::int64_t KeyedRandom::below(std::int64_t n, std::int64_t key, std::uint64_t draw) const noexcept {
   if (n <= 1) return 0;
   // upper half of the 128-bit product, by 32-bit pieces

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include <Eigen/Core>
@@ -22,6 +23,9 @@ class KeyedRandom {
   double uniform(std::int64_t key, std::uint64_t draw = 0) const noexcept;
   /// Standard normal (Box-Muller).
   double normal(std::int64_t key, std::uint64_t draw = 0) const noexcept;
+  /// Many standard normals in single precision, four a draw: out[4 i ... 4 i + 3] belong to draw first + i. The first
+  /// numbers do not depend on how many are asked for. Not the numbers of normal().
+  void normals(std::int64_t key, std::uint64_t first, std::span<float> out) const noexcept;
   /// Uniform integer in [0, n).
   std::int64_t below(std::int64_t n, std::int64_t key, std::uint64_t draw = 0) const noexcept;
   /// Poisson with this mean (inversion below 30, rounded normal above).

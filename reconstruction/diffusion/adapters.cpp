@@ -26,29 +26,37 @@ void require_condition(const Network& network, const Condition& condition) {
 
 }  // namespace
 
-EdmScaling edm_scaling(double sigma, double sigma_data) noexcept {
+Scaling edm_scaling(double sigma, double sigma_data) noexcept {
   const double s2 = sigma * sigma, d2 = sigma_data * sigma_data, total = std::sqrt(s2 + d2);
   return {d2 / (s2 + d2), sigma * sigma_data / total, 1 / total, std::log(sigma) / 4};
 }
 
-EdmDenoiser::EdmDenoiser(std::shared_ptr<Network> network, double sigma_data, Condition condition)
-    : network_(std::move(network)), sigma_data_(sigma_data), condition_(std::move(condition)) {
-  if (!(sigma_data > 0)) throw ConfigError("diffusion.sigma_data", std::to_string(sigma_data), "a number above zero");
+Scaling epsilon_scaling(double sigma, const VpNoise& noise) noexcept {
+  return {1, -sigma, 1 / std::sqrt(1 + sigma * sigma), noise.time(sigma)};
+}
+
+Scaling v_scaling(double sigma, const VpNoise& noise) noexcept {
+  const double in = 1 / std::sqrt(1 + sigma * sigma);
+  return {in * in, -sigma * in, in, noise.time(sigma)};
+}
+
+NetworkDenoiser::NetworkDenoiser(std::shared_ptr<Network> network, Scale scale, Condition condition)
+    : network_(std::move(network)), scale_(std::move(scale)), condition_(std::move(condition)) {
   require_condition(*network_, condition_);
 }
 
-void EdmDenoiser::denoise(const Batch& x, double sigma, Batch& x0) {
-  const EdmScaling c = edm_scaling(sigma, sigma_data_);
+void NetworkDenoiser::denoise(const Batch& x, double sigma, Batch& x0) {
+  const Scaling c = scale_(sigma);
   Batch y;
-  network_->forward(static_cast<float>(c.in) * x, c.noise, condition_, y);
+  network_->forward(static_cast<float>(c.in) * x, c.time, condition_, y);
   x0 = static_cast<float>(c.skip) * x + static_cast<float>(c.out) * y;
 }
 
-void EdmDenoiser::pull_back(const Batch& x, double sigma, Batch& x0, const Cotangent& cotangent, Batch& gradient) {
-  const EdmScaling c = edm_scaling(sigma, sigma_data_);
+void NetworkDenoiser::pull_back(const Batch& x, double sigma, Batch& x0, const Cotangent& cotangent, Batch& gradient) {
+  const Scaling c = scale_(sigma);
   Batch y, v;
   network_->pull_back(
-      static_cast<float>(c.in) * x, c.noise, condition_, y,
+      static_cast<float>(c.in) * x, c.time, condition_, y,
       [&](const Batch& out, Batch& w) {
         x0 = static_cast<float>(c.skip) * x + static_cast<float>(c.out) * out;
         cotangent(x0, v);
@@ -57,6 +65,19 @@ void EdmDenoiser::pull_back(const Batch& x, double sigma, Batch& x0, const Cotan
       gradient);
   gradient = static_cast<float>(c.in * c.out) * gradient + static_cast<float>(c.skip) * v;
 }
+
+EdmDenoiser::EdmDenoiser(std::shared_ptr<Network> network, double sigma_data, Condition condition)
+    : NetworkDenoiser(
+          std::move(network), [sigma_data](double sigma) { return edm_scaling(sigma, sigma_data); },
+          std::move(condition)) {
+  if (!(sigma_data > 0)) throw ConfigError("diffusion.sigma_data", std::to_string(sigma_data), "a number above zero");
+}
+EpsilonDenoiser::EpsilonDenoiser(std::shared_ptr<Network> network, VpNoise noise, Condition condition)
+    : NetworkDenoiser(
+          std::move(network), [noise](double sigma) { return epsilon_scaling(sigma, noise); }, std::move(condition)) {}
+VDenoiser::VDenoiser(std::shared_ptr<Network> network, VpNoise noise, Condition condition)
+    : NetworkDenoiser(
+          std::move(network), [noise](double sigma) { return v_scaling(sigma, noise); }, std::move(condition)) {}
 
 GuidedDenoiser::GuidedDenoiser(std::shared_ptr<Denoiser> conditional, std::shared_ptr<Denoiser> plain, double scale)
     : conditional_(std::move(conditional)), plain_(std::move(plain)), scale_(static_cast<float>(scale)) {

@@ -65,6 +65,39 @@ TEST(KeyedRandom, NormalHasTheRightMoments) {
   EXPECT_NEAR(neighbours / n, 0, 0.015);
 }
 
+TEST(KeyedRandom, ManyNormalsAtOnceHaveTheRightMoments) {
+  const KeyedRandom r(1, "normals");
+  const std::size_t n = 400000;
+  std::vector<float> v(n);
+  r.normals(5, 100, v);
+  // lags 1 to 3 stay inside one draw, 4 does not
+  double m1 = 0, m2 = 0, m4 = 0, tail = 0, lagged[5] = {};
+  for (std::size_t i = 0; i < n; ++i) {
+    ASSERT_TRUE(std::isfinite(v[i]));
+    m1 += v[i];
+    m2 += double{v[i]} * v[i];
+    m4 += std::pow(double{v[i]}, 4);
+    tail += std::abs(v[i]) > 3;
+    for (std::size_t lag = 1; lag < 5 && lag <= i; ++lag) lagged[lag] += double{v[i]} * v[i - lag];
+  }
+  // four standard errors each; P(|v| > 3) = .0026998
+  EXPECT_NEAR(m1 / n, 0, 0.0064);
+  EXPECT_NEAR(m2 / n, 1, 0.009);
+  EXPECT_NEAR(m4 / n, 3, 0.062);
+  EXPECT_NEAR(tail / n, 0.0026998, 0.00033);
+  for (std::size_t lag = 1; lag < 5; ++lag) EXPECT_NEAR(lagged[lag] / n, 0, 0.0064) << lag;
+}
+
+TEST(KeyedRandom, ManyNormalsAreKeyedByDraw) {
+  const KeyedRandom r(1, "normals");
+  std::vector<float> all(14), some(5), other(4);
+  r.normals(5, 100, all);
+  r.normals(5, 101, some);  // begins at the second draw
+  EXPECT_EQ(std::vector<float>(all.begin() + 4, all.begin() + 9), some);
+  r.normals(6, 100, other);
+  EXPECT_NE(std::vector<float>(all.begin(), all.begin() + 4), other);
+}
+
 TEST(KeyedRandom, BelowIsUniformAndInRange) {
   const KeyedRandom r(1, "below");
   std::vector<int> seen(7);

@@ -78,12 +78,12 @@ void expect_gradient(Denoiser& d, double sigma) {
 TEST(Edm, ScalingKeepsUnitVarianceInAndOut) {
   for (const double sigma : {0.01, 0.5, 3.0, 80.0}) {
     const double data = 0.5;
-    const EdmScaling c = edm_scaling(sigma, data);
+    const Scaling c = edm_scaling(sigma, data);
     // with x0 of variance data²: the input has unit variance, and so has the target (x0 - skip x) / out
     EXPECT_NEAR(c.in * c.in * (data * data + sigma * sigma), 1, 1e-12);
     const double target = (1 - c.skip) * (1 - c.skip) * data * data + c.skip * c.skip * sigma * sigma;
     EXPECT_NEAR(target / (c.out * c.out), 1, 1e-12);
-    EXPECT_NEAR(c.noise, std::log(sigma) / 4, 1e-12);
+    EXPECT_NEAR(c.time, std::log(sigma) / 4, 1e-12);
   }
 }
 
@@ -97,6 +97,42 @@ TEST(Edm, DenoisesWithTheNetworkInItsScale) {
   Bent().forward(x / root, std::log(2.0) / 4, {}, y);
   EXPECT_LT((x0 - (x / 17.f + y / root)).cwiseAbs().maxCoeff(), 1e-6f);
   expect_gradient(d, 0.7);
+}
+
+// The network is told x_t = x / sqrt(1 + sigma²); a = 1 / (1 + sigma²). With the exact noise and the exact v of an image
+// of its own the image comes back.
+TEST(Vp, NoiseAndVelocityGiveTheImageBack) {
+  struct Knowing final : Network {
+    Batch image, noise;
+    bool velocity = false;
+    std::vector<Index> shape() const override { return {6}; }
+    void forward(const Batch& x, double t, const Condition&, Batch& y) override {
+      const double sigma = VpNoise::linear().sigma(t), a = 1 / (1 + sigma * sigma);
+      EXPECT_LT((x - static_cast<float>(std::sqrt(a)) * image - static_cast<float>(std::sqrt(1 - a)) * noise).norm(),
+                1e-4);
+      if (velocity) y = static_cast<float>(std::sqrt(a)) * noise - static_cast<float>(std::sqrt(1 - a)) * image;
+      else y = noise;
+    }
+  };
+  const auto network = std::make_shared<Knowing>();
+  network->image = noise(6, 2, "image");
+  network->noise = noise(6, 2, "noise");
+  EpsilonDenoiser epsilon(network, VpNoise::linear());
+  VDenoiser v(network, VpNoise::linear());
+  for (const double sigma : {0.02, 0.9, 30.0}) {
+    Batch x0;
+    const Batch x = network->image + static_cast<float>(sigma) * network->noise;
+    network->velocity = false;
+    epsilon.denoise(x, sigma, x0);
+    EXPECT_LT((x0 - network->image).norm(), 1e-6 * (1 + sigma) * 6);
+    network->velocity = true;
+    v.denoise(x, sigma, x0);
+    EXPECT_LT((x0 - network->image).norm(), 1e-6 * (1 + sigma) * 6);
+  }
+  EpsilonDenoiser bent(std::make_shared<Bent>(), VpNoise(1e-3, 0.2, false, 10));
+  expect_gradient(bent, 0.2);
+  VDenoiser bent_v(std::make_shared<Bent>(), VpNoise(1e-3, 0.2, false, 10));
+  expect_gradient(bent_v, 0.2);
 }
 
 TEST(Guidance, ExtrapolatesFromPlainToConditional) {
