@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "evaluation/metrics.h"
+#include "reconstruction/diffusion/sampler.h"
 
 namespace percept::cli {
 
@@ -156,6 +157,12 @@ std::string reference_markdown(const Registry& registry) {
   s += "\n## Sections of a pipeline file\n";
   for (auto& section : pipeline_sections())
     s += fmt::format("\n### {}\n\n{}\n{}", section.name, section.doc, params_table(section.params));
+  s += "\n## Samplers\n\nOf diffusion models (`reconstruction/diffusion/sampler.h`). A posterior sampler takes a "
+       "measurement "
+       "y = A(x) + noise; the others draw from the prior.\n";
+  for (auto& i : diffusion::samplers())
+    s += fmt::format("\n### sampler {}\n\n{} Needs {}.\n\nSource: {}\n{}", i.name, i.doc,
+                     diffusion::needs_text(i.make(Value::table(), i.name)->needs(1)), i.paper, params_table(i.params));
   s += "\n## Stages\n\nA pipeline file names one with `use = \"...\"`. Every stage also takes `name`, `from`, `align`, "
        "`queue`, `queue_blocks`;\na learned one `target`, `fit`, `fit_s`, `model`, `prior`.\n";
   for (auto& i : registry.all()) {
