@@ -52,6 +52,25 @@ std::string to_bytes(const Eigen::MatrixXd& frames, const ToBytes& byte) {
   return out;
 }
 
+/// What was decoded beside the truth, where there are both: a run leaves the items missing that its split did not test.
+struct Tested {
+  Eigen::MatrixXd truth, decoded;
+  std::vector<std::int64_t> keys;
+  std::vector<Index> positions;  ///< in the streams
+};
+Tested tested(const Stream& truth, const Stream& decoded) {
+  const Eigen::MatrixXd t = truth.matrix(), d = decoded.matrix();
+  Tested both;
+  for (Index k = 0; k < std::min(t.cols(), d.cols()); ++k)
+    if (t.col(k).array().isFinite().any() && d.col(k).array().isFinite().any()) {
+      both.positions.push_back(k);
+      both.keys.push_back(truth.keys[static_cast<std::size_t>(k)]);
+    }
+  both.truth = t(Eigen::all, both.positions);
+  both.decoded = d(Eigen::all, both.positions);
+  return both;
+}
+
 /// The label of every item that has one: the column "label" of the table "item".
 std::map<std::int64_t, std::string> labels_of(const Recording& predictions) {
   std::map<std::int64_t, std::string> labels;
@@ -93,11 +112,12 @@ std::string mosaic(const ImageShape& shape, const std::vector<std::vector<const 
   return io::encode_png(width, height, static_cast<int>(shape.channels), pixels);
 }
 
-/// The part of that name as frames of its own.
-std::optional<Eigen::MatrixXd> part_of(const Stream& stream, const std::string& part, Index size) {
+/// The part of that name at these positions.
+std::optional<Eigen::MatrixXd> part_of(const Stream& stream, const std::string& part, Index size,
+                                       const std::vector<Index>& positions) {
   const Part* p = stream.format.find_part(part);
   if (!p || p->size() != size) return std::nullopt;
-  return stream.matrix().middleRows(stream.format.part_offset(part), size);
+  return stream.matrix()(Eigen::all, positions).middleRows(stream.format.part_offset(part), size);
 }
 
 }  // namespace
@@ -116,7 +136,7 @@ Value gallery_of(const fs::path& run, Index draws) {
   struct Shown {
     const Value* score;
     std::string method, split, prefix;
-    const Stream *truth, *decoded;
+    Tested tested;
   };
   std::vector<Shown> shown;
   std::optional<ImageShape> shape;
@@ -129,15 +149,15 @@ Value gallery_of(const fs::path& run, Index draws) {
     if (!image || decoded->format.size() != image->size()) continue;
     if (shape && *shape != *image) continue;  // one size a gallery: that of the first score
     shape = image;
-    shown.push_back({&s, name.empty() ? s.get("model", "decoded") : name, split, prefix, truth, decoded});
+    shown.push_back({&s, name.empty() ? s.get("model", "decoded") : name, split, prefix, tested(*truth, *decoded)});
   }
   if (shown.empty()) throw DataError(run.string(), "predictions.percept", "a score whose target is images", "none");
 
   // every image that any split tests, once
   std::map<std::int64_t, Eigen::VectorXd> truths;
   for (auto& s : shown) {
-    const Eigen::MatrixXd frames = s.truth->matrix();
-    for (Index k = 0; k < frames.cols(); ++k) truths.emplace(s.truth->keys[static_cast<std::size_t>(k)], frames.col(k));
+    for (Index k = 0; k < s.tested.truth.cols(); ++k)
+      truths.emplace(s.tested.keys[static_cast<std::size_t>(k)], s.tested.truth.col(k));
   }
   double low = 0, high = 1;
   for (auto& [key, image] : truths)
@@ -173,14 +193,14 @@ Value gallery_of(const fs::path& run, Index draws) {
   std::vector<std::string> first_split;  // bytes of each method there, in the order of the items
   for (auto& s : shown) {
     Value members = Value::array();
-    for (const auto key : s.decoded->keys) members.push_back(index.at(key));
+    for (const auto key : s.tested.keys) members.push_back(index.at(key));
     if (seen_splits.insert(s.split).second)
       splits.push_back(Value::object({{"name", s.split.empty() ? "test" : s.split}, {"items", members}}));
     if (seen_methods.insert(s.method).second)
       methods.push_back(Value::object({{"name", s.method}, {"doc", s.score->get("doc", "")}}));
-    const Index n = static_cast<Index>(s.decoded->keys.size());
-    const std::string decoded = to_bytes(s.decoded->matrix(), byte);
-    if (s.split == shown[0].split && n == static_cast<Index>(shown[0].decoded->keys.size()))
+    const Index n = static_cast<Index>(s.tested.keys.size());
+    const std::string decoded = to_bytes(s.tested.decoded, byte);
+    if (s.split == shown[0].split && n == static_cast<Index>(shown[0].tested.keys.size()))
       first_split.push_back(decoded);
     Value r = Value::object({{"method", s.method},
                              {"split", s.split.empty() ? "test" : s.split},
@@ -205,7 +225,8 @@ Value gallery_of(const fs::path& run, Index draws) {
       }
     if (const Stream* frame = predictions.find(s.prefix + "frame")) {
       const Index plane = shape->rows * shape->columns;
-      if (const auto sd = part_of(*frame, "sd", shape->size()); sd && sd->array().isFinite().any()) {
+      if (const auto sd = part_of(*frame, "sd", shape->size(), s.tested.positions);
+          sd && sd->array().isFinite().any()) {
         Eigen::MatrixXd spread = Eigen::MatrixXd::Zero(plane, sd->cols());  // of a colour image the mean over colours
         for (Index c = 0; c < shape->channels; ++c)
           spread += sd->middleRows(c * plane, plane) / static_cast<double>(shape->channels);
@@ -217,8 +238,9 @@ Value gallery_of(const fs::path& run, Index draws) {
           p && p->size() % shape->size() == 0 && p->size() > shape->size()) {
         const Index kept = std::min(draws, p->size() / shape->size());
         r["draws"] = kept;
-        r["samples"] = base64(
-            to_bytes(frame->matrix().middleRows(frame->format.part_offset("samples"), kept * shape->size()), byte));
+        r["samples"] = base64(to_bytes(frame->matrix()(Eigen::all, s.tested.positions)
+                                           .middleRows(frame->format.part_offset("samples"), kept * shape->size()),
+                                       byte));
       }
     }
     const Value &spread = child(r["values"], "spread"), &error = child(r["values"], "mse");
@@ -239,9 +261,8 @@ Value gallery_of(const fs::path& run, Index draws) {
   }
   constexpr Index kMostRows = 50;
   std::vector<std::vector<const char*>> rows;
-  for (Index k = 0; k < std::min<Index>(kMostRows, std::ssize(shown[0].decoded->keys)); ++k) {
-    rows.push_back(
-        {truth_bytes.data() + index.at(shown[0].decoded->keys[static_cast<std::size_t>(k)]) * shape->size()});
+  for (Index k = 0; k < std::min<Index>(kMostRows, std::ssize(shown[0].tested.keys)); ++k) {
+    rows.push_back({truth_bytes.data() + index.at(shown[0].tested.keys[static_cast<std::size_t>(k)]) * shape->size()});
     for (auto& method : first_split) rows.back().push_back(method.data() + k * shape->size());
   }
   gallery["mosaic"] = base64(mosaic(*shape, rows));

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "core/stream.h"
 #include "core/value.h"
 
 namespace percept::evaluation {

@@ -300,6 +300,7 @@ struct Results {
       if (m.rows() == static_cast<Index>(pooled.outputs.size()))
         for (auto& o : pooled.outputs)
           f.parts[0].rows.push_back({.name = o, .kind = "", .unit = pooled.unit, .position = {}, .good = true});
+      if (pooled.shape.size() > 1 && f.parts[0].rows.size() == pooled.outputs.size()) f.parts[0].shape = pooled.shape;
       const int stream = predictions.add_stream(prefix + name, f);
       if (m.cols())
         predictions.append(stream, ConstFrames(m.data(), Scalar::f64, m.rows(), m.cols(), m.rows()), pooled.axis.keys);

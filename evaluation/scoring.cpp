@@ -50,6 +50,7 @@ void pool_fold(Pooled& p, const ScoreSpec& spec, const FoldRun& f, const Decoded
                       fmt::format("as many outputs as targets: '{}' gives {} in part '{}', the target has {}", p.node,
                                   decoded.rows(), p.part, truth.rows()));
   p.outputs = target_format.row_names();
+  if (target_format.parts.size() == 1) p.shape = target_format.parts[0].shape;
   p.unit = target_format.parts.empty() ? "" : target_format.parts[0].unit;
   const bool clocked = given.format.axis == Axis::time;
   if (clocked) {

@@ -28,6 +28,7 @@ struct Pooled {
   Eigen::MatrixXd truth, decoded, covariance;  ///< on the axis; NaN where nothing was tested
   std::vector<RowRange> tests;                 ///< in frames of the axis, rising
   std::vector<std::string> outputs;            ///< names
+  std::vector<Index> shape;                    ///< of the target where it is one part: {28, 28} of an image
   std::string unit;
 };
 
