@@ -115,11 +115,7 @@ std::string body_of(const Value& g) {
         "<img class=\"mosaic\" alt=\"True images and reconstructions\" src=\"data:image/png;base64,{}\"></noscript>\n",
         escape(png));
   s += "</section>\n";
-  if (!list(g, "scores").empty())
-    s += fmt::format(
-        "<section id=\"scores\" aria-labelledby=\"scores-h\"><h2 id=\"scores-h\">Scores, beside their controls</h2>{}"
-        "</section>\n",
-        score_tables(g));
+  if (!list(g, "scores").empty()) s += score_tables(g);
   if (!list(g, "trust").empty())
     s += "<section id=\"trust\" aria-labelledby=\"trust-h\"><h2 id=\"trust-h\">Does the spread tell the error?</h2>"
          "<p class=\"note\">One dot an image. Where the spread of the posterior rises with the error, it can be "

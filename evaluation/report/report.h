@@ -57,7 +57,7 @@ struct TrajectoryOptions {
 Value trajectory(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded, const Eigen::MatrixXd& covariance,
                  const TrajectoryOptions& options);
 
-/// The tables of `scores` alone, beside their controls.
+/// The section of `scores` alone, beside their controls.
 std::string score_tables(const Value& report);
 
 /// Four significant digits, an exponent only where needed, a true minus sign; whole numbers without decimals.

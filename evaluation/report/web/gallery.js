@@ -111,7 +111,7 @@
     const measure = shownMeasure(), v = value(item, method.name, measure);
     const canvas = picture(r.decoded, k, `${method.name}, ${data.items[item].name}`);
     const figure = el("figure", { class: "tile", "data-method": method.name }, canvas,
-      el("figcaption", { title: method.doc }, el("span", { text: method.name }), el("span", { text: short(v) })));
+      el("figcaption", { title: method.doc }, el("span", { text: method.name }), el("span", { text: r.values[measure] ? short(v) : "" })));
     if (r.samples && !large) {
       // posterior samples one after the other while the pointer rests here
       let timer = 0, s = 0;
