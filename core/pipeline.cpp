@@ -34,7 +34,8 @@ struct RunSection {
   std::int64_t seed = 0;
   static constexpr auto fields() {
     return std::tuple{choice("precision", &RunSection::precision, "Scalar of every edge.", "f32|f64"),
-                      field("block", &RunSection::block, "frames", "Most frames in one block, whose widest input holds at most 16 MB.", 1, 1e8),
+                      field("block", &RunSection::block, "frames",
+                            "Most frames in one block, whose widest input holds at most 16 MB.", 1, 1e8),
                       field("seed", &RunSection::seed, "", "Seed of every random number.", 0, 9e15)};
   }
 };

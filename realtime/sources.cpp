@@ -49,7 +49,8 @@ std::unique_ptr<Source> make_replay(const Value& params, const SourceSettings& s
   const auto p = read_params<ReplayParams>(params, where);
   if (p.file.empty() && !settings.recording)
     throw ConfigError(where + ".file", "", "a recording to replay: there is no [input] here");
-  Recording recording = p.file.empty() ? settings.recording() : io::open_recording(settings.base / p.file, Value::table(), where);
+  Recording recording =
+      p.file.empty() ? settings.recording() : io::open_recording(settings.base / p.file, Value::table(), where);
   std::string stream = p.stream;
   if (stream.empty() && recording.find(settings.stream)) stream = settings.stream;
   if (stream.empty() && recording.streams.size() == 1) stream = recording.streams[0].name;

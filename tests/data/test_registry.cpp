@@ -61,8 +61,9 @@ TEST(DataRegistry, BuiltInSetsAreComplete) {
       }
     }
   }
-  EXPECT_THAT(names, ElementsAre("flint_run1", "contdata95", "dad_chewie", "hc_wmaze", "vangerven69",
-                                 "miyawaki_figures", "haxby_excerpt", "mnist_t10k", "usps", "notmnist", "fashion_mnist"));
+  EXPECT_THAT(names,
+              ElementsAre("flint_run1", "contdata95", "dad_chewie", "hc_wmaze", "vangerven69", "miyawaki_figures",
+                          "haxby_excerpt", "mnist_t10k", "usps", "notmnist", "fashion_mnist"));
   EXPECT_THAT(data_set("flint_run1").warnings.at(0), HasSubstr("whole session"));
 }
 

@@ -51,7 +51,8 @@ class CountingDevice {
   explicit CountingDevice(Sequencer::Options options = {.max_gap = 6000}) : sequencer(two_rows(), options) {}
   Fate send(std::int64_t counter, Index frames, std::span<const Event> events = {}, std::int64_t received_ns = 0) {
     std::vector<double> x;
-    for (Index k = 0; k < frames * kRows; ++k) x.push_back(static_cast<double>(counter) + static_cast<double>(k / kRows));
+    for (Index k = 0; k < frames * kRows; ++k)
+      x.push_back(static_cast<double>(counter) + static_cast<double>(k / kRows));
     Packet p;
     p.x = ConstFrames(x.data(), Scalar::f64, kRows, frames, kRows);
     p.counter = counter;
