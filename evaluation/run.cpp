@@ -267,13 +267,14 @@ struct Results {
 
     const std::string label = (spec.name.empty() ? pooled.node : spec.name) + ", " + split.name;
     Eigen::MatrixXd covariance;
+    Value calibration = Value::object({{"calibrated", false}, {"verdict", "gives no covariance"}});
     if (pooled.covariance.rows()) {
       covariance = gather(pooled.covariance, pooled.tests);
-      Value v = to_value(calibrate(truth, decoded, covariance, starts, boot));
-      put("calibration", spec, split, v);
-      v["name"] = label;
-      report["calibration"].push_back(v);
+      calibration = to_value(calibrate(truth, decoded, covariance, starts, boot));
     }
+    put("calibration", spec, split, calibration);
+    calibration["name"] = label;
+    report["calibration"].push_back(calibration);
     TrajectoryOptions t;
     t.name = label;
     t.outputs = pooled.outputs;

@@ -326,10 +326,11 @@ std::string calibrations(const Value& report) {
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Value& c = all[i];
     const bool good = c.get("calibrated", false);
-    s += fmt::format(
-        "<h3>{} <span class=\"pill {}\">{}</span></h3><div class=\"two\"><div class=\"plots\" "
-        "id=\"calibration-{}\"></div><div>",
-        escape(c.get("name", "")), good ? "good" : "bad", escape(c.get("verdict", "unknown")), i);
+    const std::string verdict = c.get("verdict", "unknown");
+    s += fmt::format("<h3>{} <span class=\"pill {}\">{}</span></h3>", escape(c.get("name", "")), good ? "good" : "bad",
+                     escape(good ? verdict : "not calibrated: " + verdict));
+    if (list(c, "levels").empty()) continue;  // nothing to draw
+    s += fmt::format("<div class=\"two\"><div class=\"plots\" id=\"calibration-{}\"></div><div>", i);
     s += table_open("Coverage") +
          "<thead><tr><th scope=\"col\">ellipsoid</th><th scope=\"col\" class=\"n\">frames inside</th><th scope=\"col\" "
          "class=\"n\">95 % interval</th></tr></thead><tbody>";

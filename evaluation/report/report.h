@@ -28,7 +28,7 @@ namespace percept::evaluation {
 ///       p                           {value, metric, permutations, method}, or missing
 ///     }]
 ///     trajectories                [trajectory() below]
-///     calibration                 [{name, ...to_value(Calibration)}]
+///     calibration                 [{name, ...to_value(Calibration)}]; without a covariance {name, calibrated, verdict}
 ///     priors                      [{name, use, version, images, sources: [{name, images}], labels?, params, digest}]
 ///     search                      [{split, fold, search: {metric, method, lower_is_better, folds,
 ///                                   rows: [{params: {"node.key": v}, value, folds, frames, chosen: bool, failed: why,

@@ -248,6 +248,25 @@ TEST(Report, SearchIsSortedAndSaysWhatBecameOfEach) {
                      "<td class=\"n\">900</td>", "21 more"});
 }
 
+TEST(Report, SaysWhoseCovarianceIsNotCalibrated) {
+  const auto entry = [](const char* name, const char* verdict, bool drawn) {
+    Value v =
+        Value::object({{"name", name}, {"calibrated", std::string(verdict) == "calibrated"}, {"verdict", verdict}});
+    if (drawn)
+      v["levels"] = Value::array({Value::object({{"nominal", 0.9}, {"observed", 0.8}, {"low", 0.7}, {"high", 0.9}})});
+    return v;
+  };
+  const std::string html = render_report(Value::object(
+      {{"title", "Ellipses"},
+       {"calibration", Value::array({entry("good", "calibrated", true), entry("sure", "overconfident", true),
+                                     entry("plain", "gives no covariance", false)})}}));
+  EXPECT_THAT(html, HasSubstr("<h3>good <span class=\"pill good\">calibrated</span></h3>"));
+  EXPECT_THAT(html, HasSubstr("<h3>sure <span class=\"pill bad\">not calibrated: overconfident</span></h3>"));
+  EXPECT_THAT(html, HasSubstr("<h3>plain <span class=\"pill bad\">not calibrated: gives no covariance</span></h3>"));
+  EXPECT_THAT(html, HasSubstr("id=\"calibration-1\""));
+  EXPECT_THAT(html, Not(HasSubstr("id=\"calibration-2\"")));
+}
+
 TEST(Report, HostileTextStaysText) {
   const std::string evil =
       "<img src=x onerror=alert(1)></script><script>alert(2)</script>\"' onload='x {{data}} {{nonce}} <!--";

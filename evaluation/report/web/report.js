@@ -272,7 +272,7 @@
   };
 
   data.trajectories.forEach((t, i) => builders.push(() => trajectory(t, i)));
-  data.calibration.forEach((c, i) => builders.push(() => calibration(c, i)));
+  data.calibration.forEach((c, i) => { if ((c.levels || []).length) builders.push(() => calibration(c, i)); });
   data.losses.forEach((l, i) => builders.push(() => losses(l, i)));
 
   function draw() {
