@@ -30,7 +30,7 @@ const double kLog2Pi = std::log(2 * std::numbers::pi);
 double log_marginal_likelihood(const Kernel& kernel, const GaussianProcess& gp, const MatrixXd& x, const VectorXd& y,
                                VectorXd* gradient) {
   const Index n = x.cols();
-  MatrixXd c = kernel.covariance(gp.theta, x, x);
+  MatrixXd c = kernel.lower_covariance(gp.theta, x);
   c.diagonal().array() += gp.noise;
   if (!factorise(c)) return kNan;
   MatrixXd alpha = y;
@@ -102,7 +102,7 @@ GaussianProcessFit fit_gaussian_process(const Kernel& kernel, const MatrixXd& x,
 GaussianPosterior exact_posterior(const Kernel& kernel, const GaussianProcess& gp, const MatrixXd& x, const VectorXd& y,
                                   bool reduction, const std::string& where) {
   GaussianPosterior out;
-  MatrixXd c = kernel.covariance(gp.theta, x, x);
+  MatrixXd c = kernel.lower_covariance(gp.theta, x);
   c.diagonal().array() += gp.noise;
   if (!factorise(c)) not_positive_definite(where);
   MatrixXd alpha = y;

@@ -1,10 +1,12 @@
 #include "numerics/kernel.h"
 
+#include <cblas.h>
 #include <fmt/format.h>
 
 #include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "core/error.h"
@@ -60,6 +62,11 @@ MatrixXd distances2(const MatrixXd& a, const MatrixXd& b) {
   MatrixXd d = product(a.transpose(), b);
   for (Index j = 0; j < d.cols(); ++j) d.col(j) = (of_a.array() + of_b(j) - 2 * d.col(j).array()).max(0.0);
   return d;
+}
+
+blasint blas_size(Index n) {
+  if (n > std::numeric_limits<blasint>::max()) throw Error(fmt::format("a matrix of {} rows is too large for BLAS", n));
+  return static_cast<blasint>(n);
 }
 
 constexpr double kRoot3 = 1.7320508075688772;
@@ -126,30 +133,54 @@ VectorXd Kernel::deviations(const VectorXd& theta) const {
 }
 
 MatrixXd Kernel::covariance(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b) const {
+  return fill(theta, a, b, false);
+}
+
+MatrixXd Kernel::lower_covariance(const VectorXd& theta, const MatrixXd& x) const { return fill(theta, x, x, true); }
+
+/// Block of columns by block of columns, so that what is made of the products is still in the cache.
+MatrixXd Kernel::fill(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b, bool lower) const {
+  constexpr Index kColumns = 64;
   const VectorXd root = weights(theta).cwiseSqrt();
-  const MatrixXd u = root.asDiagonal() * a, v = root.asDiagonal() * b;
-  MatrixXd k = MatrixXd::Zero(a.cols(), b.cols());
-  const MatrixXd d = needs_distance() ? distances2(u, v) : MatrixXd();
-  for (const Term& t : terms(theta)) switch (t.shape) {
-      case KernelShape::squared_exponential:
-        k.array() += t.variance * (-0.5 * d.array()).exp();
-        break;
-      case KernelShape::rational_quadratic:
-        k.array() += t.variance * (-t.exponent * (1 + d.array() / (2 * t.exponent)).log()).exp();
-        break;
-      case KernelShape::matern32:
-        k.array() += t.variance * (1 + kRoot3 * d.array().sqrt()) * (-kRoot3 * d.array().sqrt()).exp();
-        break;
-      case KernelShape::linear:
-        k += t.variance * product(u.transpose(), v);
-        break;
-      case KernelShape::multi_kernel:
-        for (Index i = 0; i < inputs(); ++i)
-          for (Index j = 0; j < b.cols(); ++j)
-            k.col(j).array() += t.variance / static_cast<double>(inputs()) *
-                                (-0.5 * (u.row(i).transpose().array() - v(i, j)).square()).exp();
-        break;
+  const MatrixXd u = (root.asDiagonal() * a).transpose(), v = root.asDiagonal() * b;
+  const VectorXd of_u = u.rowwise().squaredNorm(), of_v = v.colwise().squaredNorm();
+  const auto all = terms(theta);
+  const bool distance = needs_distance(), linear = has(KernelShape::linear);
+  MatrixXd k = MatrixXd::Zero(u.rows(), v.cols()), block(u.rows(), kColumns);
+  Eigen::ArrayXd d(u.rows());
+  for (Index first = 0; first < v.cols(); first += kColumns) {
+    const Index columns = std::min(kColumns, v.cols() - first), top = lower ? first : 0, rows = u.rows() - top;
+    if (distance || linear)
+      cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, blas_size(rows), blas_size(columns), blas_size(u.cols()),
+                  1.0, u.data() + top, blas_size(u.rows()), v.data() + first * v.rows(), blas_size(v.rows()), 0.0,
+                  block.data() + top, blas_size(u.rows()));
+    for (Index j = first; j < first + columns; ++j) {
+      const Index at = lower ? j : 0, n = u.rows() - at;
+      const auto products = block.col(j - first).tail(n).array();
+      auto out = k.col(j).tail(n).array();
+      if (distance) d.head(n) = (of_u.tail(n).array() + of_v(j) - 2 * products).max(0.0);
+      const auto r2 = d.head(n);
+      for (const Term& t : all) switch (t.shape) {
+          case KernelShape::squared_exponential:
+            out += t.variance * (-0.5 * r2).exp();
+            break;
+          case KernelShape::rational_quadratic:
+            out += t.variance * (-t.exponent * (1 + r2 / (2 * t.exponent)).log()).exp();
+            break;
+          case KernelShape::matern32:
+            out += t.variance * (1 + kRoot3 * r2.sqrt()) * (-kRoot3 * r2.sqrt()).exp();
+            break;
+          case KernelShape::linear:
+            out += t.variance * products;
+            break;
+          case KernelShape::multi_kernel:
+            for (Index i = 0; i < inputs(); ++i)
+              out += t.variance / static_cast<double>(inputs()) *
+                     (-0.5 * (u.col(i).tail(n).array() - v(i, j)).square()).exp();
+            break;
+        }
     }
+  }
   return k;
 }
 

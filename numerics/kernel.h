@@ -53,6 +53,8 @@ class Kernel {
 
   /// k(a_i, b_j), columns of a (inputs x n) by columns of b.
   Eigen::MatrixXd covariance(const Eigen::VectorXd& theta, const Eigen::MatrixXd& a, const Eigen::MatrixXd& b) const;
+  /// k(x_i, x_j) on and below the diagonal, which is what a Cholesky factor is made of; 0 above it.
+  Eigen::MatrixXd lower_covariance(const Eigen::VectorXd& theta, const Eigen::MatrixXd& x) const;
   /// k(x_i, x_i)
   Eigen::VectorXd variances(const Eigen::VectorXd& theta, const Eigen::MatrixXd& x) const;
   /// Of sum_ij g_ij k(x_i, x_j) with respect to theta; g is symmetric.
@@ -68,6 +70,8 @@ class Kernel {
   std::vector<Term> terms(const Eigen::VectorXd& theta) const;
   bool has(KernelShape shape) const;
   bool needs_distance() const;
+  Eigen::MatrixXd fill(const Eigen::VectorXd& theta, const Eigen::MatrixXd& a, const Eigen::MatrixXd& b,
+                       bool lower) const;
 
   std::vector<KernelShape> shapes_;
   Eigen::MatrixXd groups_;  ///< inputs x weight entries, 0 or 1: log w = groups theta

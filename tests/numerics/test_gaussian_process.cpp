@@ -71,6 +71,17 @@ TEST(Kernel, ValuesAreTheFormulas) {
   }
 }
 
+TEST(Kernel, TheLowerHalfIsThatOfTheWhole) {
+  const MatrixXd x = normal_matrix(6, 150, "x");  // more than two blocks of columns
+  for (const KernelShape shape : kAllShapes) {
+    const Kernel k({shape, KernelShape::linear}, KernelLengths::rows, {6});
+    const VectorXd theta = random_theta(k);
+    const MatrixXd whole = k.covariance(theta, x, x), lower = k.lower_covariance(theta, x);
+    EXPECT_LT((lower - MatrixXd(whole.triangularView<Eigen::Lower>())).cwiseAbs().maxCoeff(), 1e-13);
+    EXPECT_LT((whole - whole.transpose()).cwiseAbs().maxCoeff(), 1e-13);
+  }
+}
+
 TEST(Kernel, WeightsOfAxesAreSumsOfTheirEntries) {
   const Kernel k({KernelShape::linear}, KernelLengths::axes, {2, 3});
   EXPECT_THAT(k.names(), ElementsAre("log_weight.0.0", "log_weight.0.1", "log_weight.1.0", "log_weight.1.1",
