@@ -163,8 +163,13 @@ std::string reference_markdown(const Registry& registry) {
   for (auto& i : diffusion::samplers())
     s += fmt::format("\n### sampler {}\n\n{} Needs {}.\n\nSource: {}\n{}", i.name, i.doc,
                      diffusion::needs_text(i.make(Value::table(), i.name)->needs(1)), i.paper, params_table(i.params));
-  s += "\n## Stages\n\nA pipeline file names one with `use = \"...\"`. Every stage also takes `name`, `from`, `align`, "
-       "`queue`, `queue_blocks`;\na learned one `target`, `fit`, `fit_s`, `model`, `prior`.\n";
+  s +=
+      "\n## Stages\n\nA pipeline file names one with `use = \"...\"`. Every stage also takes `name`, `from`, `align`, "
+      "`queue`, `queue_blocks`;\na learned one `target`, `fit`, `fit_s`, `model`, `prior`.\n"
+      "\n`reset = \"LABEL\"` on a stage with a memory: it starts anew at the onset of each event of that label, "
+      "offline "
+      "and live, and a\nlearned one is fitted on pieces that end there. Recordings that are trials glued together need "
+      "it: without, a filter carries\nits state over every joint. What holds frames back or looks ahead is refused.\n";
   for (auto& i : registry.all()) {
     s += fmt::format("\n### {}\n\n{} In `{}/`; {}; version {}.\n", i.name, i.doc, i.folder, what_it_is(i), i.version);
     if (!i.paper.empty()) s += "\nSource: " + i.paper + "\n";

@@ -46,6 +46,9 @@ Command run_command() {
             if (!p.priors.empty())
               priors = evaluation::to_value(registry, p, data::outline_priors(p.priors, p.file.parent_path()));
             const Value graph = evaluation::describe_graph(registry, request.pipeline, request.recording);
+            for (auto& r : graph.as_array())
+              if (const auto reset = r.get("reset", ""); !reset.empty())
+                notes.push_back(fmt::format("{} starts anew at each event '{}'", r.at("name").as_string(), reset));
             if (!global.json) {
               fmt::print("{:<16} {:<20} {:<24} {:>10} {:>11} {:>8}  {}\n", "node", "stage", "frame", "rate [Hz]",
                          "latency [s]", "memory", "fit");

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "core/error.h"
 #include "core/join.h"
@@ -55,6 +56,11 @@ struct Graph::Node {
   std::int64_t next_joined = 0;
   detail::PendingEvents join_events;
   std::vector<Event> joined_events;
+  // starting anew at events
+  bool resets = false;
+  Label reset;
+  bool reset_next = false;  ///< before the next frame
+  Counter *reset_count = nullptr, *late_count = nullptr;
   std::vector<int> carrier;  ///< for each origin of an event (0: the recording): the input that brings it to the join
   // what it gives
   std::int64_t next_frame = 0;
@@ -114,6 +120,22 @@ std::pair<std::string, std::string> split_reference(const std::string& ref, cons
   std::string key = e.key();
   if (!spec.where.empty() && key.rfind(spec.name, 0) == 0) key = spec.where + key.substr(spec.name.size());
   throw ConfigError(key, e.value(), e.expected());
+}
+}  // namespace
+
+namespace {
+/// What has no frame at hand when an event comes, or nothing to forget, cannot start anew.
+void require_resettable(const NodeSpec& spec, const StreamFormat& in, const StreamFormat& out, const Traits& traits) {
+  std::string why;
+  if (in.axis == Axis::item || out.axis == Axis::item) why = "works on items, which have no clock";
+  else if (!traits.causal) why = "looks ahead";
+  else if (traits.latency_s > 0)
+    why = fmt::format("holds frames back for {:g} s, which would be lost", traits.latency_s);
+  else if (in.rate_hz != out.rate_hz) why = "changes the rate";
+  else if (traits.per_frame) why = "remembers nothing";
+  if (!why.empty())
+    throw ConfigError((spec.where.empty() ? spec.name : spec.where) + ".reset", "\"" + spec.reset + "\"",
+                      fmt::format("no reset, since '{}' {}", spec.use, why));
 }
 }  // namespace
 
@@ -226,6 +248,13 @@ Graph::Graph(const Registry& registry, std::vector<InputSpec> inputs, std::vecto
       }
       n->out.scalar = precision;
       n->traits = n->stage->traits();
+      if (!spec.reset.empty()) {
+        require_resettable(spec, n->in, n->out, n->traits);
+        n->resets = true;
+        n->reset = Label::of(spec.reset);
+        n->reset_count = &n->context.counter("resets");
+        n->late_count = &n->context.counter("late_resets");
+      }
       n->emitted.resize(static_cast<std::size_t>(64 + n->in.max_frames));
       n->swap_room.resize(state_bytes(*n->stage));
       n->state_signature = state_signature(*n->stage);
@@ -356,6 +385,53 @@ Block Graph::view(int index, const Slot& slot) const noexcept {
   return b;
 }
 
+Index Graph::process_anew(Node& n, const Block& in, Output& out) noexcept {
+  const Index frames = in.x.frames;
+  // frames of this block before which an event lies; one after all of them is about the next block's first
+  const auto place = [&](const Event& e) {
+    const double ahead = (e.onset_s - n.in.time_of(in.first_frame)) * n.in.rate_hz;  // of any size
+    return ahead < -1 ? -1 : std::min<std::int64_t>(n.in.frame_from(e.onset_s) - in.first_frame, frames);
+  };
+  bool anew = std::exchange(n.reset_next, false);
+  for (auto& e : in.events)
+    if (e.label == n.reset) {
+      const auto at = place(e);
+      if (at <= 0) anew = true;
+      if (at < 0 && in.first_frame > 0) n.late_count->add();
+      if (at == frames) n.reset_next = true;
+    }
+  Index done = 0, given = 0;
+  std::size_t told = 0;  // events
+  while (done < frames) {
+    if (anew) {
+      n.stage->reset();
+      n.reset_count->add();
+    }
+    Index until = frames;
+    for (auto& e : in.events)
+      if (const auto at = place(e); e.label == n.reset && at > done) until = std::min<Index>(until, at);
+    Block piece = in;
+    piece.x = in.x.slice(done, until - done);
+    piece.first_frame = in.first_frame + done;
+    std::size_t end = in.events.size();
+    if (until < frames)
+      for (end = told; end < in.events.size() && in.events[end].onset_s < n.in.time_of(in.first_frame + until);) ++end;
+    piece.events = in.events.subspan(told, end - told);
+    told = end;
+    Output room = out;
+    room.y = out.y.slice(given, out.y.frames - given);
+    room.events = out.events + out.n_events;
+    room.event_room = out.event_room - out.n_events;
+    room.n_events = 0;
+    given += n.stage->process(piece, room);
+    out.n_events += room.n_events;
+    out.lost_events = room.lost_events;
+    done = until;
+    anew = true;
+  }
+  return given;
+}
+
 bool Graph::run_node(int index, Slot& slot) noexcept {
   auto& g = *impl_;
   auto& n = *g.nodes[static_cast<std::size_t>(index)];
@@ -426,7 +502,7 @@ bool Graph::run_node(int index, Slot& slot) noexcept {
 
   out.events = n.emitted.data();
   out.event_room = static_cast<Index>(n.emitted.size());
-  edge.n_frames = n.stage->process(in, out);
+  edge.n_frames = n.resets ? process_anew(n, in, out) : n.stage->process(in, out);
   edge.first_frame = n.next_frame;
   n.next_frame += edge.n_frames;
   if (out.lost_events) n.lost_events.fetch_add(out.lost_events, std::memory_order_relaxed);
@@ -534,6 +610,7 @@ void Graph::reset() noexcept {
     if (n->stage) n->stage->reset();
     if (n->join) n->join->reset();
     n->next_frame = n->next_joined = 0;
+    n->reset_next = false;
     n->pending.list.clear();
     n->join_events.list.clear();
   }
@@ -573,6 +650,7 @@ std::vector<std::byte> Graph::save_state() {
   for (auto& n : impl_->nodes) {
     put(&n->next_frame, sizeof n->next_frame);
     put(&n->next_joined, sizeof n->next_joined);
+    put(&n->reset_next, sizeof n->reset_next);
     put_events(n->pending.list);
     put_events(n->join_events.list);
     if (n->join) n->join->save(all);
@@ -603,6 +681,7 @@ void Graph::restore_state(const std::vector<std::byte>& state) {
   for (auto& n : impl_->nodes) {
     get(&n->next_frame, sizeof n->next_frame);
     get(&n->next_joined, sizeof n->next_joined);
+    get(&n->reset_next, sizeof n->reset_next);
     get_events(n->pending.list);
     get_events(n->join_events.list);
     if (n->join) n->join->restore(in);

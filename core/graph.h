@@ -24,6 +24,7 @@ struct NodeSpec {
   Value params = Value::table();
   std::string queue;                   ///< live only (realtime/live_runner.h): "", block, drop_oldest or newest
   Index queue_blocks = 16;             ///< blocks that may wait in that queue
+  std::string reset;                   ///< label of the events at whose onset the stage starts anew; "" none
   std::string where;                   ///< for messages: "file.toml:12: kalman"
   std::shared_ptr<const Model> model;  ///< of a trained node
 };
@@ -52,6 +53,11 @@ struct Slot {
 using SinkFn = std::function<void(const Block&)>;
 
 /// A prepared graph. Not copyable; one run at a time.
+///
+/// A node with `reset` starts anew (Stage::reset) before the first frame at or after the onset of each event of that
+/// label, wherever the block was cut: trials that were glued together do not know of each other. An event that comes
+/// after its frame resets before the next one. Counted as "resets" and "late_resets". Only for stages that give each
+/// frame at once and have a memory.
 class Graph {
  public:
   /// Makes every stage and prepares it in topological order. Throws ConfigError (unknown stage, loop, unknown input,
@@ -127,6 +133,8 @@ class Graph {
   void run_all() noexcept;
 
   struct Node;
+  /// process() of a node with `reset`.
+  static Index process_anew(Node& node, const Block& in, Output& out) noexcept;
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

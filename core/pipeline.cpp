@@ -262,6 +262,11 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
                         "queue = \"block\" or \"drop_oldest\" beside it");
     s.node.queue_blocks = blocks->as_integer();
   }
+  if (auto* reset = t.find("reset")) {
+    s.node.reset = text(*reset, s.node.where + ".reset");
+    if (s.node.reset.empty())
+      throw ConfigError(s.node.where + ".reset", "\"\"", "the label of the events at which it starts anew");
+  }
   if (auto* prior = t.find("prior")) s.priors = texts(*prior, s.node.where + ".prior");
   if (!info.trained && (t.contains("fit") || t.contains("model") || t.contains("target") || t.contains("prior")))
     throw ConfigError(s.node.where, "", fmt::format("no fit, model, target or prior: '{}' learns nothing", s.node.use));
@@ -421,8 +426,8 @@ void apply_overrides(Value& config, const std::vector<std::string>& overrides) {
 }  // namespace
 
 const std::vector<std::string>& reserved_stage_keys() {
-  static const std::vector<std::string> kKeys{"name",  "use",   "from",  "align", "target",      "fit",
-                                              "fit_s", "model", "prior", "queue", "queue_blocks"};
+  static const std::vector<std::string> kKeys{"name",  "use",   "from",  "align", "target",       "fit",
+                                              "fit_s", "model", "prior", "queue", "queue_blocks", "reset"};
   return kKeys;
 }
 

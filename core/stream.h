@@ -58,6 +58,10 @@ struct StreamFormat {
   double time_of(std::int64_t frame) const { return start_s + static_cast<double>(frame) / rate_hz; }
   /// The frame nearest to a time (may be negative or past the end).
   std::int64_t nearest_frame(double t_s) const { return std::llround((t_s - start_s) * rate_hz); }
+  /// The first frame at or after a time; a millionth of a frame is forgiven.
+  std::int64_t frame_from(double t_s) const {
+    return static_cast<std::int64_t>(std::ceil((t_s - start_s) * rate_hz - 1e-6));
+  }
   const Part* find_part(std::string_view name) const;  ///< nullptr when there is none
   Index part_offset(std::string_view name) const;      ///< first row of the part; -1 when there is none
   /// Row names of the whole frame: channel names where there are any, else "part[i]".

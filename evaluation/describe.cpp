@@ -74,6 +74,7 @@ Value describe_graph(const Registry& registry, const Pipeline& pipeline, const R
                                                     : fmt::format("first {:.6g} s", stage.fit_s);
     if (!stage.priors.empty()) fit += fmt::format(", prior {}", fmt::join(stage.priors, ", "));
     row["fit"] = fit;
+    if (!n.reset.empty()) row["reset"] = n.reset;
     rows.push_back(row);
   }
   return rows;

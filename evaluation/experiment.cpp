@@ -76,6 +76,20 @@ std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpe
   return model;
 }
 
+void require_reset_events(const Recording& recording, const Pipeline& pipeline) {
+  for (auto& s : pipeline.stages) {
+    if (s.node.reset.empty()) continue;
+    std::vector<std::string> labels;
+    for (auto& e : recording.events)
+      if (std::find(labels.begin(), labels.end(), e.label.text()) == labels.end()) labels.push_back(e.label.text());
+    if (std::find(labels.begin(), labels.end(), s.node.reset) != labels.end()) continue;
+    throw ConfigError(s.node.where + ".reset", "\"" + s.node.reset + "\"",
+                      labels.empty() ? "the label of events: the recording has none"
+                                     : fmt::format("the label of events of the recording: {}{}",
+                                                   fmt::join(labels, ", "), did_you_mean(s.node.reset, labels)));
+  }
+}
+
 Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
                        EngineOptions options, std::shared_ptr<WorkCache> cache)
     : registry_(registry), pipeline_(pipeline), recording_(recording), options_(std::move(options)),
@@ -83,6 +97,7 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
   registry_.add(identity_info());
   if (recording_.streams.empty()) throw DataError(recording_.name, "", "a recording with at least one stream", "none");
 
+  require_reset_events(recording_, pipeline_);
   // the implied `from`, then topological order
   for (auto& s : recording_.streams) known_.insert(s.name);
   std::vector<StageSpec> specs = pipeline_.stages;
@@ -209,6 +224,7 @@ Value Experiment::lineage(const std::string& node, const Fitted& fitted) const {
                                {"from", Value(s.node.from)},
                                {"align", s.node.align},
                                {"params", s.node.params}});
+    if (!s.node.reset.empty()) one["reset"] = s.node.reset;
     const bool learned = registry_.at(s.node.use, s.node.where).trained;
     if (const auto target = s.target ? s.target : target_of(s.node.name); learned && target)
       one["target"] = Value::object({{"from", target->from}, {"lag_s", target->lag_s}});
@@ -291,11 +307,8 @@ Recording Experiment::cut(const RowRange& range) const {
     const double from = lead_.format.time_of(range.first) - half, until = lead_.format.time_of(range.second) + half;
     for (auto& s : derived_.streams) {
       if (s.format.axis == Axis::time) {
-        const double rate = s.format.rate_hz;
-        const auto first = std::clamp<std::int64_t>(
-            static_cast<std::int64_t>(std::ceil((from - s.format.start_s) * rate - 1e-6)), 0, s.frames());
-        const auto end = std::clamp<std::int64_t>(
-            static_cast<std::int64_t>(std::ceil((until - s.format.start_s) * rate - 1e-6)), first, s.frames());
+        const auto first = std::clamp<std::int64_t>(s.format.frame_from(from), 0, s.frames());
+        const auto end = std::clamp<std::int64_t>(s.format.frame_from(until), first, s.frames());
         part.streams.push_back(slice(s, first, end - first));
       } else {
         // an item made from an event stands at the event's onset
@@ -536,6 +549,7 @@ void Experiment::append_training(std::unique_ptr<SpoolData>& data, const StageSp
   input.name = s.node.name + ".input";
   input.use = kIdentity;
   input.params = Value::table();
+  input.reset.clear();
   nodes.push_back(input);
   const auto segment = run_segment(cut(rows), nodes, {input.name}, counters).at(input.name);
   if (!data) {
@@ -546,10 +560,23 @@ void Experiment::append_training(std::unique_ptr<SpoolData>& data, const StageSp
   }
   data->start_segment();
   const Index total = segment.frames->frames(), size = segment.frames->rows();
+  // a stage that starts anew at an event has not seen what was before it, so neither has its fitter
+  std::vector<Index> cuts;
+  if (!s.node.reset.empty())
+    for (auto& e : derived_.events)
+      if (e.label == Label::of(s.node.reset))
+        if (const auto at = segment.format.frame_from(e.onset_s); at > 0 && at < total) cuts.push_back(at);
+  std::sort(cuts.begin(), cuts.end());
+  cuts.push_back(total);
+  std::size_t cut = 0;
   constexpr Index kBlock = 4096;
   std::vector<std::byte> room(static_cast<std::size_t>(size * kBlock) * bytes_of(segment.frames->scalar()));
-  for (Index at = 0; at < total; at += kBlock) {
-    const Index n = std::min(kBlock, total - at);
+  for (Index at = 0, n = 0; at < total; at += n) {
+    if (at == cuts[cut]) {
+      data->start_segment();
+      while (cuts[cut] == at) ++cut;
+    }
+    n = std::min(kBlock, cuts[cut] - at);
     MutableFrames x(room.data(), segment.frames->scalar(), size, n, size);
     segment.frames->read(at, x);
     std::vector<std::int64_t> keys;
@@ -639,13 +666,8 @@ std::vector<RowRange> Experiment::ranges_on(const FrameAxis& axis, const std::ve
     if (axis.format.axis == Axis::time && lead_.format.axis == Axis::time) {
       const double half = 0.5 / lead_.format.rate_hz;
       const double from = lead_.format.time_of(r.first) - half, until = lead_.format.time_of(r.second) + half;
-      const auto first = std::max<std::int64_t>(
-          0, static_cast<std::int64_t>(std::ceil((from - axis.format.start_s) * axis.format.rate_hz - 1e-6)));
-      const auto last =
-          std::min<std::int64_t>(
-              axis.count,
-              static_cast<std::int64_t>(std::ceil((until - axis.format.start_s) * axis.format.rate_hz - 1e-6))) -
-          1;
+      const auto first = std::max<std::int64_t>(0, axis.format.frame_from(from));
+      const auto last = std::min<std::int64_t>(axis.count, axis.format.frame_from(until)) - 1;
       if (last >= first) out.emplace_back(first, last);
     } else {
       std::int64_t first = -1, last = -1;

@@ -68,6 +68,9 @@ struct Decoded : FrameAxis {
 std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpec& stage, const Registry& registry,
                                         const Priors* priors);
 
+/// Throws ConfigError when a stage is to start anew at events that the recording does not have.
+void require_reset_events(const Recording& recording, const Pipeline& pipeline);
+
 class Experiment {
  public:
   /// Runs the prefix. Throws ConfigError / DataError.

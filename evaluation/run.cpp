@@ -326,6 +326,7 @@ RunOutcome run_through(const Registry& registry, const RunRequest& request,
       throw ConfigError(
           s.node.where, "",
           "model = \"FOLDER\" or fit = \"self\", since there is no [[split]] that says which rows to fit on");
+  require_reset_events(request.recording, p);
   std::vector<NodeSpec> nodes;
   Fitted fitted;
   const bool fits = std::any_of(p.stages.begin(), p.stages.end(), [&](auto& s) {

@@ -7,20 +7,23 @@
 
 namespace percept {
 namespace {
-/// y[t] = (x[t], x[t-s], ..., x[t-k s]). Frame t stays frame t; what was before the recording is NaN.
+/// y[t] = (x[t], x[t-s], ..., x[t-k s]). Frame t stays frame t; what was before the first one is NaN, or that one again.
 class Lag final : public Typed<Lag> {
  public:
   struct Params {
     std::int64_t lags = 5, step = 1;
+    std::string before = "missing";
     static constexpr auto fields() {
       return std::tuple{
-          field("lags", &Params::lags, "frames",
-                "How many earlier frames are put under each frame; the first so many frames are NaN in the "
-                "rows that reach back before the recording.",
-                1, 10000),
+          field("lags", &Params::lags, "frames", "How many earlier frames are put under each frame.", 1, 10000),
           field("step", &Params::step, "frames",
                 "From one to the next of them: with windows that overlap, their length takes each value once.", 1,
-                10000)};
+                10000),
+          choice(
+              "before", &Params::before,
+              "What stands for frames before the first one, of the recording or after a reset: NaN (missing), or the "
+              "first frame again (hold).",
+              "missing|hold")};
     }
   };
   explicit Lag(Params p) : p_(p) {}
@@ -48,6 +51,9 @@ class Lag final : public Typed<Lag> {
   template <class T>
   Index run(const Block&, FrameSpan<const T> in, Output&, FrameSpan<T> out) noexcept {
     for (Index t = 0; t < in.frames; ++t) {
+      if (!started_ && p_.before == "hold")
+        for (Index f = 0; f < frames_; ++f) std::copy_n(in.frame(t), rows_, history_.data() + f * rows_);
+      started_ = true;
       newest_ = (newest_ + 1) % frames_;
       std::copy_n(in.frame(t), rows_, history_.data() + newest_ * rows_);
       T* to = out.frame(t);
@@ -61,10 +67,12 @@ class Lag final : public Typed<Lag> {
   void reset() noexcept override {
     std::fill(history_.begin(), history_.end(), std::numeric_limits<double>::quiet_NaN());
     newest_ = 0;
+    started_ = false;
   }
   void visit_state(StateVisitor& v) noexcept override {
     v("history", history_);
     v("newest", newest_);
+    v("started", started_);
   }
   Traits traits() const override { return {.causal = true, .real_time = true, .memory_frames = frames_ - 1}; }
 
@@ -73,6 +81,7 @@ class Lag final : public Typed<Lag> {
   Index rows_ = 0, frames_ = 0;
   std::vector<double> history_;  ///< a ring of `frames_` frames
   Index newest_ = 0;
+  bool started_ = false;
 };
 }  // namespace
 
@@ -80,13 +89,15 @@ StageInfo info_lag() {
   auto i = stage_info<Lag>(
       "lag", "preprocessing",
       "Lag embedding: each frame with the frames before it stacked under it, shape {lags + 1, rows}, rows named "
-      "ch1, ch1[t-1], ch1[t-2]. Frames keep their number and time; rows from before the recording are NaN.");
+      "ch1, ch1[t-1], ch1[t-2]. Frames keep their number and time.");
   i.real_time = true;
   i.samples = [] {
     Sample every, third;
     every.params = Value::object({{"lags", 3}});
     third.params = Value::object({{"lags", 2}, {"step", 3}});
     auto all = both_scalars(every);
+    for (auto& s : both_scalars(third)) all.push_back(std::move(s));
+    third.params["before"] = "hold";
     for (auto& s : both_scalars(third)) all.push_back(std::move(s));
     return all;
   };

@@ -517,7 +517,9 @@ std::string graph(const Value& report) {
         escape(n.get("name", "")), escape(n.get("use", "")), cell(child(n, "from")), cell(child(n, "shape")),
         cell(child(n, "scalar")),
         rate.is_number() && rate.as_number() > 0 ? readable(rate.as_number()) + " Hz" : "items",
-        cell(child(n, "latency_s"), "latency_s"), looks, cell(child(n, "fit")));
+        cell(child(n, "latency_s"), "latency_s"),
+        looks + (n.contains("reset") ? escape(", anew at each '" + n.get("reset", "") + "'") : ""),
+        cell(child(n, "fit")));
   }
   return section("graph", "Graph", s + kTableClose);
 }

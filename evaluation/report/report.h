@@ -36,7 +36,7 @@ namespace percept::evaluation {
 ///     models                      [{node, use, frames, digest, params: {...}, counters: {name: count}, seconds}]
 ///     counters                    {"node.name": count}: missing frames, repaired covariances, lost events
 ///     losses                      [{name, x, x_label, series: [{name, values}]}]
-///     graph                       [{name, use, from: [text], shape, rate_hz, latency_s, memory_frames, scalar, fit}]
+///     graph                       [{name, use, from: [text], shape, rate_hz, latency_s, memory_frames, scalar, fit, reset}]
 ///     provenance                  any table, shown as it is nested: versions, digests, seeds, seconds, peak_rss_bytes
 ///     rerun                       text: the command that repeats the run
 std::string render_report(const Value& report);

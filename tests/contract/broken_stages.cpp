@@ -57,6 +57,8 @@ enum class Fault {
   // independence
   mixes_rows,
   depends_on_order,
+  // anew
+  counts_from_the_recording,
   // declaration
   undocumented,
   default_out_of_range,
@@ -108,6 +110,7 @@ class Drift final : public Typed<Drift> {
         if (std::isfinite(v) || fault_ == Fault::poisoned) mean_[r] += alpha_ * z;
         if (std::isnan(v) && fault_ == Fault::infinite) z = 1 / 0.0;
         if (fault_ == Fault::looks_ahead) z += 0.1 * static_cast<double>(in.frame(in.frames - 1)[r]);
+        if (fault_ == Fault::counts_from_the_recording) z += 1e-3 * static_cast<double>(block.first_frame + k);
         if (fault_ == Fault::mixes_rows && r > 0) z -= 0.1 * mean_[r - 1];
         if (z > 2)
           out.emit({start_ + static_cast<double>(block.first_frame + k) / rate_,
@@ -462,12 +465,13 @@ TEST_P(BrokenStage, FailsItsLawAndNoOther) {
 }
 
 const Case kCases[] = {
-    {"forgets_at_block_start", drift, Fault::forgets_at_block_start, {"partition"}, "blocks of 1: frame"},
+    // what breaks partition, state or reset breaks a new start at an event too
+    {"forgets_at_block_start", drift, Fault::forgets_at_block_start, {"anew", "partition"}, "blocks of 1: frame"},
     {"ignores_stride", drift, Fault::ignores_stride, {"partition"}, "input frames apart"},
     {"misses_late_events", cut, Fault::misses_late_events, {"partition"}, "frames late"},
     {"state_not_visited", drift, Fault::state_not_visited, {"state"}, "restored"},
-    {"state_grows", offset, Fault::state_grows, {"state"}, "size of the state changes"},
-    {"reset_incomplete", drift, Fault::reset_incomplete, {"state"}, "reset in the middle equals new"},
+    {"state_grows", offset, Fault::state_grows, {"anew", "state"}, "size of the state changes"},
+    {"reset_incomplete", drift, Fault::reset_incomplete, {"anew", "state"}, "reset in the middle equals new"},
     {"poisoned", drift, Fault::poisoned, {"missing"}, "poisoned"},
     {"whole_recording_poisoned", centre, Fault::poisoned, {"missing"}, "poisoned"},
     {"infinite", drift, Fault::infinite, {"missing"}, "is infinite"},
@@ -489,9 +493,14 @@ const Case kCases[] = {
     {"takes_any_rows", offset, Fault::takes_any_rows, {"delivery"}, "one row more than the model"},
     {"hides_latency", drift, Fault::hides_latency, {"causality"}, "the declared latency is 0.000000 s"},
     // what depends on the end of the block also depends on the cut
-    {"looks_ahead", drift, Fault::looks_ahead, {"causality", "partition"}, "changes with input that comes later"},
+    {"looks_ahead",
+     drift,
+     Fault::looks_ahead,
+     {"anew", "causality", "partition"},
+     "changes with input that comes later"},
     {"mixes_rows", drift, Fault::mixes_rows, {"independence"}, "other rows changed"},
     {"depends_on_order", scale, Fault::depends_on_order, {"independence"}, "in another order"},
+    {"counts_from_the_recording", drift, Fault::counts_from_the_recording, {"anew"}, "anew at events"},
     {"undocumented", drift, Fault::undocumented, {"declaration"}, "not documented"},
     {"default_out_of_range", drift, Fault::default_out_of_range, {"declaration"}, "outside its range"},
     {"takes_unknown_keys", drift, Fault::takes_unknown_keys, {"declaration"}, "unknown key time_constant_sx is taken"},

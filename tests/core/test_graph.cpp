@@ -440,6 +440,152 @@ TEST(Graph, ResetEqualsNew) {
   expect_same(fresh.caught, used.caught, "after reset");
 }
 
+// --- starting anew at events ----------------------------------------------------------------------------------------
+
+NodeSpec anew(NodeSpec n, const char* label = "trial") {
+  n.reset = label;
+  return n;
+}
+NodeSpec lag1(const char* name, std::vector<std::string> from) {
+  return node(name, "lag", std::move(from), Value::object({{"lags", 1}}));
+}
+
+/// x[k] = k at 10 Hz from 0.05 s, and these events.
+Recording counting(Index frames, std::vector<Event> events) {
+  Recording r;
+  r.streams = {memory_stream("x", Eigen::RowVectorXd::LinSpaced(frames, 0, static_cast<double>(frames - 1)), 10, 0.05)};
+  r.events = std::move(events);
+  return r;
+}
+
+/// The frames whose earlier frame is missing: those the stage saw first.
+std::vector<Index> fresh_frames(const Caught& c) {
+  std::vector<Index> all;
+  const Eigen::MatrixXd y = c.matrix();
+  for (Index k = 0; k < y.cols(); ++k) {
+    EXPECT_EQ(y(0, k), static_cast<double>(k));
+    if (std::isnan(y(1, k))) all.push_back(k);
+    else EXPECT_EQ(y(1, k), static_cast<double>(k - 1));
+  }
+  return all;
+}
+
+TEST(GraphReset, IsBeforeTheFirstFrameAtOrAfterTheOnsetForAnyCut) {
+  // on a frame up to rounding, between two, two for one frame, another label
+  const auto r = counting(100, {event_at(0.05 + 2.0, 0, "trial"), event_at(0.05 + 3.0000000001, 1, "trial"),
+                                event_at(0.05 + 3.9999999999, 2, "trial"), event_at(5.06, 3, "trial"),
+                                event_at(7.01, 4, "trial"), event_at(7.02, 5, "trial"), event_at(8.05, 6, "go")});
+  for (Index block : {1, 3, 10, 37, 100})
+    for (bool random : {false, true}) {
+      Counters counters;
+      Context context;
+      context.counters = &counters;
+      Graph g(registry(), {{"x", r.streams[0].format}}, {anew(lag1("lag", {"x"}))}, Scalar::f64, block, context);
+      Caught caught;
+      g.on_output(1, caught.sink());
+      push_all(g, r, block, 0, 100, random);
+      EXPECT_THAT(fresh_frames(caught), ElementsAre(0, 20, 30, 40, 51, 70)) << block;
+      EXPECT_EQ(caught.events, [&] {
+        auto all = r.events;
+        for (auto& e : all) e.origin = 0;
+        return all;
+      }()) << "the events travel on";
+      EXPECT_EQ(counters.get("lag", "resets").value(), 5);
+      EXPECT_EQ(counters.get("lag", "late_resets").value(), 0);
+    }
+}
+
+TEST(GraphReset, ALateEventResetsBeforeTheNextFrameAndIsCounted) {
+  const auto r = counting(40, {event_at(1.05, 0, "trial")});
+  Counters counters;
+  Context context;
+  context.counters = &counters;
+  Graph g(registry(), {{"x", r.streams[0].format}}, {anew(lag1("lag", {"x"}))}, Scalar::f64, 5, context);
+  Caught caught;
+  g.on_output(1, caught.sink());
+  push_all(g, r, 5, 0, 40, false, 12);  // it comes with frames 20 to 24
+  EXPECT_THAT(fresh_frames(caught), ElementsAre(0, 20));
+  EXPECT_EQ(counters.get("lag", "late_resets").value(), 1);
+}
+
+TEST(GraphReset, OnlyTheNodeThatSaysSoAndOnItsOwnClock) {
+  // behind a filter of latency 3 the event comes later, and meets the same frame of recording time
+  Recording r = counting(60, {event_at(3.05, 0, "trial")});
+  const std::vector<NodeSpec> nodes{fir("late", "x", {0, 0, 0, 1, 0, 0, 0}), anew(lag1("fresh", {"late"})),
+                                    lag1("going_on", {"late"}), anew(lag1("joined", {"going_on", "x"}))};
+  for (Index block : {1, 7, 60}) {
+    auto g = graph_of(r, nodes, block);
+    Caught fresh, going_on, joined;
+    g->on_output(g->index_of("fresh"), fresh.sink());
+    g->on_output(g->index_of("going_on"), going_on.sink());
+    g->on_output(g->index_of("joined"), joined.sink());
+    push_all(*g, r, block, 0, 60);
+    g->flush();
+    const auto& f = g->format(g->index_of("fresh"));
+    const Index at = f.nearest_frame(3.05);
+    EXPECT_NEAR(f.time_of(at), 3.05, 1e-9);
+    EXPECT_TRUE(std::isnan(fresh.matrix()(1, at)));
+    EXPECT_EQ(fresh.matrix()(1, at + 1), fresh.matrix()(0, at));
+    EXPECT_EQ(going_on.matrix()(1, at), going_on.matrix()(0, at - 1));
+    const Index joint = g->format(g->index_of("joined")).nearest_frame(3.05);
+    EXPECT_TRUE(std::isnan(joined.matrix()(3, joint))) << "behind a join too";
+    EXPECT_FALSE(std::isnan(joined.matrix()(3, joint + 1)));
+  }
+}
+
+TEST(GraphReset, IsPartOfASavedStateAndGoneAfterAReset) {
+  const auto r = counting(20, {event_at(0.99, 0, "trial")});  // between frame 9 and 10
+  const std::vector<NodeSpec> nodes{anew(lag1("lag", {"x"}))};
+  auto g = graph_of(r, nodes, 10);
+  push_all(*g, r, 10, 0, 10);
+  const auto state = g->save_state();
+  auto restored = graph_of(r, nodes, 10);
+  Caught caught, again;
+  restored->on_output(1, caught.sink());
+  restored->restore_state(state);
+  caught.next = 10;
+  push_all(*restored, r, 10, 10, 20);
+  EXPECT_TRUE(std::isnan(caught.matrix()(1, 0)));
+  g->reset();
+  g->on_output(1, again.sink());
+  push_all(*g, counting(20, {}), 10, 0, 20);
+  EXPECT_THAT(fresh_frames(again), ElementsAre(0));
+}
+
+TEST(GraphReset, RefusesWhatCannotStartAnew) {
+  const auto r = counting(20, {});
+  auto refusal = [&](NodeSpec n) { return message_of<ConfigError>([&] { graph_of(r, {anew(std::move(n))}, 10); }); };
+  EXPECT_EQ(refusal(fir("n", "x", {0.2, 0.6, 0.2})),
+            "n.reset = \"trial\": expected no reset, since 'fir' holds frames back for 0.1 s, which would be lost");
+  EXPECT_EQ(refusal(node("n", "fir_zero_phase", {"x"}, Value::object({{"taps", Value(std::vector<double>{1, 2, 1})}}))),
+            "n.reset = \"trial\": expected no reset, since 'fir_zero_phase' looks ahead");
+  EXPECT_EQ(refusal(node("n", "transform", {"x"}, Value::object({{"function", "abs"}}))),
+            "n.reset = \"trial\": expected no reset, since 'transform' remembers nothing");
+  EXPECT_EQ(refusal(node("n", "epochs", {"x"})),
+            "n.reset = \"trial\": expected no reset, since 'epochs' works on items, which have no clock");
+}
+
+TEST(GraphReset, AllocatesNothing) {
+  if (!AllocationCounter::available()) GTEST_SKIP() << "allocations cannot be counted here";
+  std::vector<Event> events;
+  for (std::int64_t k = 0; k < 20; ++k) events.push_back(event_at(0.4 + 0.93 * static_cast<double>(k), k, "trial"));
+  const auto r = counting(200, events);
+  auto g = graph_of(r, {anew(lag1("lag", {"x"}))}, 10);
+  const Eigen::MatrixXd x = r.streams[0].matrix();
+  const AllocationCounter counter;
+  for (Index at = 0, e = 0; at < 200; at += 10) {
+    Block b;
+    b.x = ConstFrames(x.data() + at, Scalar::f64, 1, 10, 1);
+    b.first_frame = at;
+    Index n = 0;
+    while (e + n < 20 && events[static_cast<std::size_t>(e + n)].onset_s < r.streams[0].format.time_of(at + 10)) ++n;
+    b.events = std::span(events).subspan(static_cast<std::size_t>(e), static_cast<std::size_t>(n));
+    e += n;
+    g->push(0, b);
+  }
+  EXPECT_EQ(counter.count(), 0);
+}
+
 TEST(Graph, PushAllocatesNothing) {
   if (!AllocationCounter::available()) GTEST_SKIP() << "allocations cannot be counted here";
   const auto r = ground_recording(4000);

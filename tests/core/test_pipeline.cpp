@@ -222,6 +222,10 @@ TEST(Pipeline, ValuesThatAreNone) {
             "a.toml: decoder.queue_blocks = 3: expected queue = \"block\" or \"drop_oldest\" beside it");
   EXPECT_EQ(refusal(with(decoder, decoder + "\nalign = \"x\"")),
             "a.toml: decoder.align = \"x\": expected exact or nearest");
+  EXPECT_EQ(refusal(with(decoder, decoder + "\nreset = \"\"")),
+            "a.toml: decoder.reset = \"\": expected the label of the events at which it starts anew");
+  EXPECT_EQ(refusal(with(decoder, decoder + "\nreset = true")), "a.toml: decoder.reset = true: expected a string");
+  EXPECT_EQ(parse(with(decoder, decoder + "\nreset = \"trial\"")).stages[1].node.reset, "trial");
   EXPECT_EQ(refusal(with(decoder, "name = \"a.b\"")),
             "a.toml:7: stage 2.name = \"a.b\": expected a name without a dot");
   EXPECT_EQ(refusal(with("use = \"fir\"", "use = \"fir\"\nmodel = \"m\"")),

@@ -335,6 +335,45 @@ TEST(Experiment, TrainingFramesAreThoseOfTheRangesWithTheirTargets) {
   EXPECT_EQ(fitted.models.at(0).frames, 30);
 }
 
+/// `generated` with an event "trial" at these frames.
+Recording with_trials(const std::vector<Index>& first, Index frames = 400) {
+  Recording r = generated(frames);
+  for (auto k : first) {
+    Event e;
+    e.onset_s = r.streams[0].format.time_of(k);
+    e.label = Label::of("trial");
+    e.id = static_cast<std::int64_t>(r.events.size());
+    r.events.push_back(e);
+  }
+  return r;
+}
+
+TEST(Experiment, AStageThatStartsAnewIsFittedOnPieces) {
+  const auto r = with_trials({0, 15, 50, 60, 65, 200});
+  const std::string text = "[[stage]]\nuse = \"spy\"\ntarget = \"kinematics\"\nreset = \"trial\"\n";
+  const Experiment e(registry(), pipeline(text + "[[stage]]\nuse = \"count\"\nreset = \"trial\"\n"), r, {});
+  const auto fitted = e.fit({{10, 19}, {50, 69}});
+  EXPECT_THAT(listed(fitted.model("spy")->meta.at("starts")), ElementsAre(0, 5, 10, 20, 25));
+  EXPECT_THAT(listed(Experiment(registry(), pipeline(kSpy), r, {}).fit({{10, 19}}).model("spy")->meta.at("starts")),
+              ElementsAre(0));
+  // and applied, it starts anew there
+  const auto given = e.apply(fitted, "count", {{195, 204}});
+  EXPECT_EQ(given.frames.middleCols(195, 10), (Eigen::RowVectorXd(10) << 0, 1, 2, 3, 4, 0, 1, 2, 3, 4).finished());
+}
+
+TEST(Experiment, AResetAtEventsThatAreNotThereIsRefused) {
+  auto refusal = [](const Recording& r, const std::string& label) {
+    return message_of([&] {
+      Experiment(registry(), pipeline("[[stage]]\nuse = \"count\"\nreset = \"" + label + "\"\n" + kSpy), r, {});
+    });
+  };
+  EXPECT_EQ(refusal(with_trials({0, 9}), "trail"),
+            "test.toml: count.reset = \"trail\": expected the label of events of the recording: trial (did you mean "
+            "'trial'?)");
+  EXPECT_EQ(refusal(generated(), "trial"),
+            "test.toml: count.reset = \"trial\": expected the label of events: the recording has none");
+}
+
 TEST(Experiment, LagMovesTheTargetAndNeverOutOfTheRange) {
   const auto r = generated();
   const Eigen::MatrixXd z = r.streams[1].matrix();

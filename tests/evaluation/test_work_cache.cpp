@@ -245,6 +245,10 @@ TEST(WorkCache, AnEntryServesNothingElse) {
   // what stands above decides, what stands below does not
   EXPECT_EQ(fits(changed("\"correlate\"\n[[split]]", "\"correlate\"\ntarget = \"activity\"\n[[split]]"), noisy()), 1);
   EXPECT_EQ(fits(changed("\"two\"\n", "\"two\"\nfrom = \"back\"\n"), noisy()), 1);
+  Recording events = noisy();
+  events.events.push_back({.onset_s = 1, .label = Label::of("trial")});
+  EXPECT_EQ(fits(parsed(), events), 2);
+  EXPECT_EQ(fits(changed("use = \"demean_two\"", "reset = \"trial\"\nuse = \"demean_two\""), events), 2);
   EXPECT_EQ(fits(parsed(), noisy()), 0);
 }
 

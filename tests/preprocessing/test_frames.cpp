@@ -38,6 +38,16 @@ TEST(Lag, TakesEveryNthFrameBefore) {
       }
 }
 
+TEST(Lag, HoldsTheFirstFrameWhereAskedTo) {
+  const Eigen::MatrixXd x = wave(2, 6);
+  const auto y =
+      apply("lag", Value::object({{"lags", 2}, {"before", "hold"}}), named(time_format(2, 100), {"a", "b"}), x);
+  ASSERT_EQ(y.frames(), 6);
+  for (Index t = 0; t < 6; ++t)
+    for (Index lag = 0; lag <= 2; ++lag)
+      for (Index r = 0; r < 2; ++r) EXPECT_EQ(y.frame(t)[2 * lag + r], x(r, std::max<Index>(0, t - lag)));
+}
+
 TEST(Lag, TellsRowsOfTwoPartsApart) {
   StreamFormat f = named(time_format(1, 100, Scalar::f64, "power"), {"a"});
   f.parts.push_back(named(time_format(1, 100, Scalar::f64, "counts"), {"a"}).parts[0]);

@@ -167,6 +167,31 @@ TEST(LiveRunner, GivesTheBitsOfTheOfflineRun) {
   }
 }
 
+TEST(LiveRunner, StartsAnewAtEventsAsTheOfflineRunDoes) {
+  const Recording r = recording();
+  ASSERT_GT(r.events.size(), 2u);
+  auto with_reset = nodes();
+  int stateful = 0;
+  for (auto& n : with_reset)
+    if (n.use == "lag" || n.use == "kalman") {
+      n.reset = r.events[0].label.text();
+      ++stateful;
+    }
+  ASSERT_GT(stateful, 0);
+  const Outputs truth = offline(r, Scalar::f64, with_reset), plain = offline(r, Scalar::f64, nodes());
+  for (const ReplayOptions& how : {ReplayOptions{.packet = 1}, ReplayOptions{.packet = 40, .random = 4}}) {
+    LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, with_reset, {.precision = Scalar::f64, .block = 32});
+    Outputs out;
+    for (auto& n : with_reset) live.on_output(n.name, out[n.name].sink());
+    replay(r, "spikes", how, [&](const Packet& p) { live.push(p); });
+    live.finish();
+    expect_same(truth, out, "packets of " + std::to_string(how.packet));
+  }
+  for (auto& n : with_reset) {
+    EXPECT_TRUE(n.reset.empty() || truth.at(n.name) != plain.at(n.name)) << n.name << " was never reset";
+  }
+}
+
 TEST(LiveRunner, LostPacketsAreNaNFramesCountedExactly) {
   const Recording r = recording();
   const KeyedRandom random(5, "loss");

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/graph.h"
 #include "core/pipeline.h"
 #include "tests/support/alloc.h"
 #include "tests/support/driver.h"
@@ -596,6 +597,122 @@ ContractResult check_independence(const StageInfo& info, const Sample& sample) {
 }
 
 namespace {
+constexpr const char* kBoundary = "contract boundary";
+
+/// The sample's stage alone in a graph, with `reset`; none when a graph refuses that.
+std::unique_ptr<Graph> resetting_graph(const Registry& registry, const StageInfo& info, const Sample& sample,
+                                       const StageInput& input, Index block) {
+  NodeSpec node;
+  node.name = "contract_node";
+  node.use = info.name;
+  node.params = sample.params;
+  node.model = sample.model;
+  auto make = [&] {
+    return std::make_unique<Graph>(registry, std::vector<InputSpec>{{"in", input.format}}, std::vector<NodeSpec>{node},
+                                   input.format.scalar, block, Context{});
+  };
+  make();  // what is refused without a reset is another law's matter
+  node.reset = kBoundary;
+  try {
+    return make();
+  } catch (const ConfigError&) {
+    return nullptr;
+  }
+}
+
+/// Frames [first, last) in blocks that do not cross a multiple of `block`; random: shorter ones.
+void push_blocks(Graph& graph, const StageInput& input, const std::vector<Event>& events, Index first, Index last,
+                 Index block, std::uint64_t random) {
+  std::mt19937_64 draw(random);
+  while (first < last) {
+    Index n = std::min(block - first % block, last - first);
+    if (random) n = 1 + static_cast<Index>(draw() % static_cast<std::uint64_t>(n));
+    Block b;
+    b.x = ConstFrames(input.frames.data() + first * input.frames.rows(), Scalar::f64, input.frames.rows(), n,
+                      input.frames.rows());
+    b.first_frame = first;
+    const double from = first ? input.format.time_of(first) : -HUGE_VAL, until = input.format.time_of(first + n);
+    std::vector<Event> due;
+    for (auto& e : events)
+      if (e.onset_s >= from && e.onset_s < until) due.push_back(e);
+    b.events = due;
+    graph.push(0, b);
+    first += n;
+  }
+}
+}  // namespace
+
+ContractResult check_anew(const StageInfo& info, const Sample& sample) {
+  Findings found;
+  Registry registry;
+  try {
+    registry.add(info);
+  } catch (const Error&) {
+    return found.done();  // an incomplete row is another law's matter
+  }
+  for (Scalar scalar : kScalars)
+    found.attempt(name_of(scalar), [&] {
+      const StageInput input = input_of(sample, scalar);
+      const Index n = input.frames.cols();
+      if (n < 12 || input.format.axis != Axis::time || !resetting_graph(registry, info, sample, input, n)) return;
+      // a graph trusts what prepare() promises: without that it would be written over
+      Run guarded(info, sample, input);
+      if (guarded.all().format.scalar != scalar || !guarded.driver->breaches().empty()) return;
+      // on a frame, between two frames, and two for one frame
+      const std::vector<std::pair<double, Index>> places{{static_cast<double>(n / 3), n / 3},
+                                                         {static_cast<double>(n / 2) + 0.4, n / 2 + 1},
+                                                         {static_cast<double>(2 * n / 3) + 0.2, 2 * n / 3 + 1},
+                                                         {static_cast<double>(2 * n / 3) + 0.6, 2 * n / 3 + 1}};
+      std::vector<Event> events = input.events;
+      for (auto& [at, unused] : places)
+        events.push_back({.onset_s = input.format.start_s + at / input.format.rate_hz, .label = Label::of(kBoundary)});
+      std::stable_sort(events.begin(), events.end(), [](auto& a, auto& b) { return a.onset_s < b.onset_s; });
+
+      Collected expected;  // each piece by a new stage
+      std::vector<Index> borders{0};
+      for (auto& [unused, frame] : places)
+        if (frame > borders.back()) borders.push_back(frame);
+      borders.push_back(n);
+      for (std::size_t i = 0; i + 1 < borders.size(); ++i) {
+        StageInput piece = input;
+        piece.frames = input.frames.middleCols(borders[i], borders[i + 1] - borders[i]);
+        piece.format.start_s = input.format.time_of(borders[i]);
+        std::erase_if(piece.events, [&](auto& e) { return i > 0 && e.onset_s < piece.format.start_s; });
+        const Collected y = outcome(info, sample, piece, {.block = 37});
+        expected.format = y.format;
+        expected.values.insert(expected.values.end(), y.values.begin(), y.values.end());
+        expected.given.insert(expected.given.end(), y.given.begin(), y.given.end());
+      }
+      auto compare = [&](const std::string& where, Index block, std::uint64_t random, Index saved_at) {
+        Collected got;
+        got.format = expected.format;
+        const SinkFn sink = [&](const Block& b) {
+          const Eigen::MatrixXd y = to_matrix(b.x);
+          got.values.insert(got.values.end(), y.data(), y.data() + y.size());
+          got.given.insert(got.given.end(), static_cast<std::size_t>(b.x.frames), 0);
+        };
+        auto graph = resetting_graph(registry, info, sample, input, block);
+        graph->on_output(graph->index_of("contract_node"), sink);
+        push_blocks(*graph, input, events, 0, saved_at, block, random);
+        if (saved_at < n) {
+          const auto state = graph->save_state();
+          graph = resetting_graph(registry, info, sample, input, block);
+          graph->on_output(graph->index_of("contract_node"), sink);
+          graph->restore_state(state);
+          push_blocks(*graph, input, events, saved_at, n, block, random);
+        }
+        found.unless_same(fmt::format("{}, anew at events, {}", name_of(scalar), where), expected, got);
+      };
+      compare("one block", n, 0, n);
+      compare("blocks of 1", 1, 0, n);
+      compare("blocks of 37", 37, 0, n);
+      compare("random blocks", 64, 1, n);
+      compare("saved between an event and its frame", 1, 0, n / 2 + 1);
+    });
+  return found.done();
+}
+
+namespace {
 /// Values that the declaration forbids.
 std::vector<std::pair<std::string, Value>> forbidden(const ParamInfo& p) {
   std::vector<std::pair<std::string, Value>> all;
@@ -703,10 +820,10 @@ ContractResult check_declaration(const StageInfo& info, const Sample& sample) {
 }
 
 std::span<const Law> contract_laws() {
-  static constexpr Law laws[] = {{"partition", check_partition},       {"state", check_state},
-                                 {"missing", check_missing},           {"real_time", check_real_time},
-                                 {"delivery", check_delivery},         {"causality", check_causality},
-                                 {"independence", check_independence}, {"declaration", check_declaration}};
+  static constexpr Law laws[] = {
+      {"partition", check_partition},       {"state", check_state},       {"missing", check_missing},
+      {"real_time", check_real_time},       {"delivery", check_delivery}, {"causality", check_causality},
+      {"independence", check_independence}, {"anew", check_anew},         {"declaration", check_declaration}};
   return laws;
 }
 

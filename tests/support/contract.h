@@ -40,6 +40,9 @@ ContractResult check_causality(const StageInfo& info, const Sample& sample);
 /// per_frame: any order of frames gives the same. per_row: other rows change nothing, and a stage made for some rows
 /// gives what these rows give among all.
 ContractResult check_independence(const StageInfo& info, const Sample& sample);
+/// Of a stage that gives each frame at once: with `reset` in a graph it is a new one from each event on, wherever the
+/// stream was cut, and a state saved between an event and its frame knows of it.
+ContractResult check_anew(const StageInfo& info, const Sample& sample);
 /// Every parameter is documented, its default is accepted, a value out of range, of another type and an unknown key
 /// are refused, the latter with a suggestion; the row is complete.
 ContractResult check_declaration(const StageInfo& info, const Sample& sample);
@@ -48,7 +51,7 @@ struct Law {
   const char* name;
   ContractResult (*check)(const StageInfo&, const Sample&);
 };
-/// The eight checks above.
+/// The nine checks above.
 std::span<const Law> contract_laws();
 
 /// For the leak law: "" when two models have the same bits, else the first array or key of `meta` that differs.
