@@ -18,6 +18,7 @@
 #include "tests/support/contract.h"
 #include "tests/support/data.h"
 #include "tests/support/driver.h"
+#include "tests/support/errors.h"
 
 namespace percept {
 namespace {
@@ -374,16 +375,30 @@ TEST(Torch, ABrokenCheckpointIsRefused) {
   EXPECT_THAT(message(), HasSubstr("moment"));
 }
 
-TEST(Torch, ADivergingTrainingKeepsItsLastGoodCheckpoint) {
-  Context context;
-  context.checkpoint = testing::temporary_folder() / "diverging";
+TEST(Torch, ADivergingTrainingSaysWhereAndKeepsItsLastGoodCheckpoint) {
   // the decay alone multiplies the weights by -999 in each step
-  const Value params = Value::object({{"layers", Value::array()}, {"learning_rate", 1.0}, {"weight_decay", 1000.0}});
-  EXPECT_THROW(fit("dense_network", bent(100, 1), params, context), Error);
-  const auto arrays = read_safetensors(context.checkpoint / "network_0.safetensors");
-  const Tensor& weights = arrays.at("weights");
-  for (std::size_t i = 0; i < weights.elements(); ++i)
-    ASSERT_TRUE(std::isfinite(reinterpret_cast<const float*>(weights.data.data())[i]));
+  const Value rate = Value::object({{"learning_rate", 1.0}, {"weight_decay", 1000.0}});
+  Value dense = rate, recurrent = rate;
+  dense["layers"] = Value::array();
+  recurrent["units"] = 4;
+  recurrent["batch"] = 2;
+  for (const auto& [stage, params] : {std::pair("dense_network", dense), std::pair("recurrent_network", recurrent)}) {
+    Context context;
+    context.checkpoint = testing::temporary_folder() / stage;
+    const std::string message = testing::message_of([&] { fit(stage, bent(300, 1), params, context); });
+    EXPECT_THAT(message, ::testing::ContainsRegex("net: the loss is (NaN|infinite) at epoch [0-9]+, step [0-9]+ of "))
+        << stage;
+    const auto arrays = read_safetensors(context.checkpoint / "network_0.safetensors");
+    const auto all_finite = [&](const char* name, auto zero) {
+      const Tensor& t = arrays.at(name);
+      for (std::size_t i = 0; i < t.elements(); ++i)
+        if (!std::isfinite(reinterpret_cast<const decltype(zero)*>(t.data.data())[i])) return false;
+      return t.elements() > 0;
+    };
+    EXPECT_TRUE(all_finite("weights", 0.0F)) << stage;
+    EXPECT_TRUE(all_finite("best", 0.0F)) << stage;
+    EXPECT_TRUE(all_finite("training_losses", 0.0)) << stage << ": at least one epoch";
+  }
 }
 
 TEST(Torch, SeveralNetworksAreAveraged) {
