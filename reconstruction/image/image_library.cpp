@@ -35,8 +35,7 @@ void store_images(Model& model, const MatrixXd& images) {
   }
 }
 
-ImageLibrary read_image_library(const Model& model) {
-  require_model(model, "image_library", kImageLibraryVersion);
+ImageLibrary read_images(const Model& model, const std::string& where) {
   ImageLibrary library;
   library.images = model.matrix("images") * model.number("image_scale");
   Index size = 1;
@@ -47,9 +46,14 @@ ImageLibrary read_image_library(const Model& model) {
       size = std::min(size * library.shape.back(), library.images.rows() + 1);
     }
   if (library.shape.empty() || size != library.images.rows())
-    throw DataError("model of image_library", "image_shape", fmt::format("a shape of {} values", library.images.rows()),
+    throw DataError(where, "image_shape", fmt::format("a shape of {} values", library.images.rows()),
                     fmt::format("{{{}}}", fmt::join(library.shape, ", ")));
   return library;
+}
+
+ImageLibrary read_image_library(const Model& model) {
+  require_model(model, "image_library", kImageLibraryVersion);
+  return read_images(model, "model of image_library");
 }
 
 namespace {

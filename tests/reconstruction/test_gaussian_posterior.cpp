@@ -3,6 +3,7 @@
 
 #include <Eigen/Dense>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -122,7 +123,10 @@ struct World {
   }
 };
 
-StageInfo info() { return reconstruction_stages().front(); }
+StageInfo info() {
+  const auto all = reconstruction_stages();
+  return *std::find_if(all.begin(), all.end(), [](auto& i) { return i.name == "gaussian_posterior"; });
+}
 StreamFormat images(Axis axis = Axis::item) {
   StreamFormat f = item_format({World::kSide, World::kSide}, Scalar::f64, "image");
   if (axis == Axis::time) f.axis = Axis::time, f.rate_hz = 10;

@@ -1,0 +1,200 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+#include "numerics/random.h"
+#include "reconstruction/image/contrast.h"
+#include "reconstruction/image/image_library.h"
+#include "reconstruction/stages.h"
+#include "tests/support/driver.h"
+#include "tests/support/errors.h"
+
+namespace percept::encoding_posterior_test {
+namespace {
+
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+using ::testing::HasSubstr;
+using testing::message_of;
+
+const StageInfo& info() {
+  static const auto all = reconstruction_stages();
+  return *std::find_if(all.begin(), all.end(), [](auto& i) { return i.name == "encoding_posterior"; });
+}
+
+/// Rings of every place and size, and voxels that see the contrast of one place each, with noise.
+struct World {
+  static constexpr Index kSide = 16, kPixels = kSide * kSide, kVoxels = 60;
+  StreamFormat images = item_format({kSide, kSide}, Scalar::f64, "image");
+  StreamFormat voxels = item_format({kVoxels});
+  ContrastFeatures features{kSide, kSide};
+
+  static VectorXd ring(std::int64_t key) {
+    const KeyedRandom random(2, "ring");
+    const double y0 = 5 + 5 * random.uniform(key, 0), x0 = 5 + 5 * random.uniform(key, 1),
+                 radius = 2 + 3 * random.uniform(key, 2);
+    VectorXd image(kPixels);
+    for (Index k = 0; k < kPixels; ++k) {
+      const double from_ring =
+          std::hypot(static_cast<double>(k / kSide) - y0, static_cast<double>(k % kSide) - x0) - radius;
+      image(k) = std::exp(-from_ring * from_ring);
+    }
+    return image;
+  }
+  static MatrixXd rings(std::int64_t first, Index count) {
+    MatrixXd out(kPixels, count);
+    for (Index k = 0; k < count; ++k) out.col(k) = ring(first + k);
+    return out;
+  }
+  MatrixXd responses(const MatrixXd& seen, double noise) const {
+    const KeyedRandom random(3, "voxel");
+    const MatrixXd f = features.each(seen);
+    MatrixXd out(kVoxels, seen.cols());
+    for (Index v = 0; v < kVoxels; ++v) {
+      const auto at = static_cast<Index>(random.uniform(v, 0) * static_cast<double>(f.rows()));
+      for (Index t = 0; t < out.cols(); ++t)
+        out(v, t) = 5 + f(at, t) + noise * random.normal(v, static_cast<std::uint64_t>(100 + t));
+    }
+    return out;
+  }
+};
+
+Context with_library(const MatrixXd& images, std::vector<Index> shape = {World::kSide, World::kSide}) {
+  auto library = std::make_shared<Model>();
+  const StreamFormat format = item_format(shape, Scalar::f64, "image");
+  library->meta = Value::object({{"stage", "image_library"}, {"version", 1}});
+  library->meta["image_shape"] = Value(shape);
+  store_images(*library, images);
+  Context context;
+  context.node = "node";
+  context.priors = {{"library", "image_library", library}};
+  return context;
+}
+
+Value small(std::vector<double> beta = {0.1, 0.3, 1}, std::vector<double> delta = {0.0}) {
+  return Value::object({{"voxels", 40},
+                        {"deformed_copies", 1},
+                        {"beta", Value(beta)},
+                        {"delta", Value(delta)},
+                        {"components", 8},
+                        {"samples", 3},
+                        {"ssim_images", 30}});
+}
+
+Model fit(const World& w, Context context, const MatrixXd& x, const MatrixXd& y, const Value& params = small()) {
+  return info().make_fitter(params, "node")->fit(MemoryData(w.voxels, w.images, {x, y, {}, {}, {}}), context);
+}
+
+/// Rows x frames.
+MatrixXd apply(const Model& model, const MatrixXd& frames) {
+  const auto stage = info().make(small(), &model, "node");
+  return testing::run_stage(*stage, {.format = item_format({World::kVoxels}), .frames = frames}).matrix();
+}
+
+double correlation(const VectorXd& a, const VectorXd& b) {
+  const VectorXd x = a.array() - a.mean(), y = b.array() - b.mean();
+  return x.dot(y) / x.norm() / y.norm();
+}
+
+class EncodingPosterior : public ::testing::Test {
+ protected:
+  static constexpr Index kTrain = 60, kTest = 20;
+  World world;
+  MatrixXd library = World::rings(1000, 400), seen = World::rings(0, kTrain), held = World::rings(kTrain, kTest);
+  MatrixXd all = (MatrixXd(World::kPixels, kTrain + kTest) << seen, held).finished();
+  MatrixXd responses = world.responses(all, 0.03);
+  MatrixXd train = responses.leftCols(kTrain), test = responses.rightCols(kTest);
+};
+
+TEST_F(EncodingPosterior, FindsImagesThatWereNeverShown) {
+  const Model model = fit(world, with_library(library), train, seen);
+  const MatrixXd out = apply(model, test);
+  ASSERT_EQ(out.rows(), 2 * World::kPixels + 3 * World::kPixels + World::kPixels + 2);
+  const MatrixXd mean = out.topRows(World::kPixels), sd = out.middleRows(World::kPixels, World::kPixels),
+                 best = out.middleRows(5 * World::kPixels, World::kPixels);
+  const VectorXd images = out.row(6 * World::kPixels), bits = out.row(6 * World::kPixels + 1);
+  double found = 0, prior = 0, expected = 0, got = 0;
+  const VectorXd average = library.rowwise().mean();
+  for (Index t = 0; t < kTest; ++t) {
+    found += correlation(mean.col(t), held.col(t)) / kTest;
+    prior += correlation(average, held.col(t)) / kTest;
+    expected += sd.col(t).squaredNorm() / kTest;
+    got += (mean.col(t) - held.col(t)).squaredNorm() / kTest;
+    EXPECT_GE(images(t), 1 - 1e-6);
+    EXPECT_GE(bits(t), -1e-9);
+    EXPECT_LE(std::exp2(bits(t)) * (1 + 1e-6), 800 * (1 + 1e-3));
+    EXPECT_LE(images(t), std::exp2(bits(t)) * (1 + 1e-6)) << "the entropy counts no fewer than the squared weights";
+  }
+  EXPECT_GT(found, 0.9);
+  EXPECT_LT(prior, 0.75);
+  EXPECT_LT(got, 3 * expected) << "the spread is of the size of the error";
+  EXPECT_GT(got, expected / 3);
+  EXPECT_GE(best.minCoeff(), 0);
+  // a sample is an image of the library, or a copy
+  const MatrixXd samples = out.middleRows(2 * World::kPixels, World::kPixels);
+  Index known = 0;
+  for (Index t = 0; t < kTest; ++t)
+    known += (library.colwise() - samples.col(t)).cwiseAbs().colwise().maxCoeff().minCoeff() < 1e-6;
+  EXPECT_GT(known, 0);
+}
+
+TEST_F(EncodingPosterior, ResponsesOfOthersTellNothing) {
+  MatrixXd shuffled(train.rows(), kTrain);
+  for (Index t = 0; t < kTrain; ++t) shuffled.col(t) = train.col((t + 17) % kTrain);
+  const Model model = fit(world, with_library(library), shuffled, seen);
+  const MatrixXd out = apply(model, test);
+  const VectorXd average = library.rowwise().mean();
+  double found = 0, prior = 0;
+  for (Index t = 0; t < kTest; ++t) {
+    found += correlation(out.col(t).head(World::kPixels), held.col(t)) / kTest;
+    prior += correlation(average, held.col(t)) / kTest;
+  }
+  EXPECT_LT(found, prior + 0.1);
+}
+
+TEST_F(EncodingPosterior, PowersAreChosenOnFoldsLeftOut) {
+  EXPECT_EQ(fit(world, with_library(library), train, seen, small({1e-4, 0.3})).number("beta"), 0.3);
+  const Model both = fit(world, with_library(library), train, seen, small({1e-4}, {0, 0.3}));
+  EXPECT_EQ(both.number("delta"), 0.3) << "where the encoder has no say, the decoder must";
+  const MatrixXd out = apply(both, test);
+  double found = 0;
+  for (Index t = 0; t < kTest; ++t) found += correlation(out.col(t).head(World::kPixels), held.col(t)) / kTest;
+  EXPECT_GT(found, 0.75);
+}
+
+TEST_F(EncodingPosterior, AFrameWithAMissingVoxelIsMissing) {
+  const Model model = fit(world, with_library(library), train, seen);
+  const auto used = static_cast<Index>(model.vector("voxels")(0));
+  MatrixXd broken = test;
+  broken(used, 3) = std::numeric_limits<double>::quiet_NaN();
+  const MatrixXd out = apply(model, broken);
+  EXPECT_TRUE(out.col(3).array().isNaN().all());
+  EXPECT_TRUE(out.col(2).allFinite());
+}
+
+TEST_F(EncodingPosterior, SaysWhatIsWrong) {
+  Context none;
+  none.node = "node";
+  EXPECT_THAT(message_of<ConfigError>([&] { fit(world, none, train, seen); }), HasSubstr("node.prior"));
+  EXPECT_THAT(message_of<DataError>([&] {
+                fit(world, with_library(MatrixXd::Random(12 * 12, 5).cwiseAbs(), {12, 12}), train, seen);
+              }),
+              HasSubstr("node: target: expected images of 144 values, as in the prior, found 256 values"));
+  EXPECT_THAT(message_of<DataError>([&] { fit(world, with_library(library), train.leftCols(9), seen.leftCols(9)); }),
+              HasSubstr("node: training frames: expected at least 10, found 9"));
+  MatrixXd constant = train;
+  constant.row(7).setConstant(2);
+  EXPECT_THAT(message_of<DataError>([&] { fit(world, with_library(library), constant, seen); }),
+              HasSubstr("expected values that vary over the training frames, found the constant 2"));
+  Model model = fit(world, with_library(library), train, seen);
+  model.set("voxels", VectorXd(model.vector("voxels").array() + 0.5));
+  EXPECT_THAT(message_of<DataError>([&] { info().make(small(), &model, "node"); }),
+              HasSubstr("voxels: expected rows 0 to 59"));
+}
+
+}  // namespace
+}  // namespace percept::encoding_posterior_test
