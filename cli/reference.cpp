@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "evaluation/metrics.h"
+#include "evaluation/split.h"
 #include "reconstruction/diffusion/sampler.h"
 
 namespace percept::cli {
@@ -155,7 +156,9 @@ std::string reference_markdown(const Registry& registry) {
     s += fmt::format("| `{}` | {} | {} | {} | {} |\n", m.name, m.unit, m.lower_is_better ? "lower" : "higher",
                      m.per_output ? "yes" : "no", m.doc);
   s += "\n## Sections of a pipeline file\n";
-  for (auto& section : pipeline_sections())
+  auto sections = pipeline_sections();
+  sections.insert(sections.begin(), evaluation::split_section());
+  for (auto& section : sections)
     s += fmt::format("\n### {}\n\n{}\n{}", section.name, section.doc, params_table(section.params));
   s += "\n## Samplers\n\nOf diffusion models (`reconstruction/diffusion/sampler.h`). A posterior sampler takes a "
        "measurement "

@@ -1,6 +1,7 @@
 #include "core/recording.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
@@ -127,6 +128,18 @@ std::vector<std::string> Recording::warnings() const {
   if (auto* w = meta.find("warnings"))
     for (auto& item : w->as_array()) all.push_back(item.as_string());
   return all;
+}
+
+void require_label(const std::vector<Event>& events, const std::string& label, const std::string& where) {
+  std::vector<std::string> labels;
+  for (auto& e : events) {
+    if (e.label == Label::of(label)) return;
+    if (std::find(labels.begin(), labels.end(), e.label.text()) == labels.end()) labels.push_back(e.label.text());
+  }
+  throw ConfigError(where, "\"" + label + "\"",
+                    labels.empty() ? "the label of events: the recording has none"
+                                   : fmt::format("the label of events of the recording: {}{}", fmt::join(labels, ", "),
+                                                 did_you_mean(label, labels)));
 }
 
 }  // namespace percept

@@ -74,6 +74,9 @@ Stream slice(const Stream& stream, std::int64_t first, std::int64_t n);
 /// The items at these positions (rising), in that order.
 Stream select(const Stream& stream, std::vector<std::int64_t> positions);
 
+/// Throws ConfigError at the key `where`, with the labels there are, when no event has this one.
+void require_label(const std::vector<Event>& events, const std::string& label, const std::string& where);
+
 struct Recording {
   std::string name;
   Value meta = Value::table();  ///< entities, start time, digests ("input": {file: sha256}), notes

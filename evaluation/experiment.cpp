@@ -77,17 +77,8 @@ std::shared_ptr<const Model> load_model(const Pipeline& pipeline, const StageSpe
 }
 
 void require_reset_events(const Recording& recording, const Pipeline& pipeline) {
-  for (auto& s : pipeline.stages) {
-    if (s.node.reset.empty()) continue;
-    std::vector<std::string> labels;
-    for (auto& e : recording.events)
-      if (std::find(labels.begin(), labels.end(), e.label.text()) == labels.end()) labels.push_back(e.label.text());
-    if (std::find(labels.begin(), labels.end(), s.node.reset) != labels.end()) continue;
-    throw ConfigError(s.node.where + ".reset", "\"" + s.node.reset + "\"",
-                      labels.empty() ? "the label of events: the recording has none"
-                                     : fmt::format("the label of events of the recording: {}{}",
-                                                   fmt::join(labels, ", "), did_you_mean(s.node.reset, labels)));
-  }
+  for (auto& s : pipeline.stages)
+    if (!s.node.reset.empty()) require_label(recording.events, s.node.reset, s.node.where + ".reset");
 }
 
 Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
@@ -181,6 +172,12 @@ Experiment::Experiment(const Registry& registry, const Pipeline& pipeline, const
         memory_of_ = name;
       }
     }
+    std::set<std::string> ends;  // what each stage with a memory forgets it at
+    for (auto& name : wanted)
+      for (auto& above : with_ancestors(name))
+        for (auto& n : prefix_nodes)
+          if (n.name == above && plan.traits(plan.index_of(above)).memory_frames != 0) ends.insert(n.reset);
+    if (ends.size() == 1) memory_ends_at_ = *ends.begin();
   }
 }
 
@@ -271,9 +268,16 @@ SplitContext Experiment::split_context() const {
   c.start_s = lead_.format.start_s;
   c.memory_frames = prefix_memory_;
   c.memory_of = memory_of_;
+  c.memory_ends_at = memory_ends_at_;
+  c.events = &recording_.events;
   c.tables = &recording_.tables;
   c.keys = lead_.keys;
   return c;
+}
+
+std::int64_t Experiment::memory_across(const Trials& trials) const {
+  if (!trials.label.empty() && trials.label == memory_ends_at_) return 0;
+  return std::max<Index>(0, prefix_memory_);
 }
 
 std::vector<std::string> Experiment::learned() const {
@@ -477,7 +481,7 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
     what["target"] = Value::object(
         {{"from", target->from}, {"lag_s", target->lag_s}, {"shift", static_cast<std::int64_t>(target_shift)}});
   const bool crossed = crosses(s);
-  if (crossed) what["inner"] = Value::object({{"folds", inner.folds}, {"gap", inner.gap}});
+  if (crossed) what["inner"] = to_value(inner);
   const auto fit_key = key(what);
   auto kept = cache_->fit(fit_key);
   if (!kept) {
@@ -487,8 +491,8 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
       auto names = with_ancestors(node.name);
       names.erase(node.name);
       const auto quiet = uncounted();
-      const auto gap = std::max<std::int64_t>(inner.gap, std::max<Index>(0, prefix_memory_));
-      const auto folds = inner_folds(ranges, inner.folds, gap, node.where + ", inner folds");
+      const auto gap = std::max<std::int64_t>(inner.gap, memory_across(inner.trials));
+      const auto folds = inner_folds(ranges, inner.folds, gap, node.where + ", inner folds", inner.trials);
       for (std::size_t f = 0; f < folds.size(); ++f) {
         // as far around the fewer rows as around all
         const double part =

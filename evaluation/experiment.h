@@ -80,6 +80,9 @@ class Experiment {
   /// The stream whose rows a split counts: the first that the pipeline reads.
   const Stream& lead() const { return lead_; }
   SplitContext split_context() const;
+  /// How many frames of one trial what the learned stages read remembers in the next: none where all of it starts anew
+  /// there. Without trials: the memory anywhere.
+  std::int64_t memory_across(const Trials& trials) const;
   const Pipeline& pipeline() const { return pipeline_; }
   const Recording& recording() const { return recording_; }
   /// The same engine, but what happens in it is not counted: for controls. Nothing runs again.
@@ -89,7 +92,7 @@ class Experiment {
   /// target_shift: the target is moved circularly by so many frames against the input (the shuffled control).
   /// A stage with StageInfo::cross_fit learns from what the learned nodes above it give for each inner fold when they
   /// are fitted on the others; TrainingBlock::groups are then the inner folds. The gap between them is at least the
-  /// memory of the prefix.
+  /// memory of the prefix, and trials stay as whole as in the split.
   Fitted fit(const std::vector<RowRange>& train, Index target_shift = 0, const InnerSplit& inner = {}) const;
   /// Frames of these nodes over these ranges of lead rows, in one pass; each range is streamed from a fresh start.
   std::map<std::string, Decoded> apply(const Fitted& fitted, const std::vector<std::string>& nodes,
@@ -159,6 +162,8 @@ class Experiment {
   Recording derived_;             ///< the recording with the prefix's outputs as streams
   Index prefix_memory_ = 0;
   std::string memory_of_;
+  std::string
+      memory_ends_at_;  ///< label of the events at which every stage of the prefix that has one forgets; "" none
   Stream lead_;
 };
 

@@ -145,9 +145,8 @@ class Race {
     const auto target = experiment.target_of(scored_);
     if (!target) throw ConfigError(pipeline_.file.string() + ": " + scored_, "", "a target to search by");
     const double rate = experiment.lead().format.rate_hz;
-    const auto gap = std::max<std::int64_t>(std::llround(spec_.gap_s * rate),
-                                            std::max<Index>(0, experiment.split_context().memory_frames));
-    const auto inner = inner_folds(train_, spec_.inner_folds, gap, spec_.where + ".inner_folds");
+    const auto gap = std::max<std::int64_t>(std::llround(spec_.gap_s * rate), experiment.memory_across(inner_.trials));
+    const auto inner = inner_folds(train_, spec_.inner_folds, gap, spec_.where + ".inner_folds", inner_.trials);
     Eigen::MatrixXd truth, decoded;
     for (std::int64_t f = 0; f < folds; ++f) {
       const auto fold = scored_fold(experiment, *target, inner[static_cast<std::size_t>(f)], frames_key(key, f));
@@ -195,7 +194,7 @@ class Race {
                        {"inner_folds", spec_.inner_folds},
                        {"gap_s", spec_.gap_s},
                        {"rows", describe(train_)},
-                       {"inner", Value::array({inner_.folds, inner_.gap})}}));
+                       {"inner", to_value(inner_)}}));
   }
 
   WorkCache::Scored scored_fold(const Experiment& experiment, const TargetSpec& target, const Fold& fold,

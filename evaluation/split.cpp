@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/error.h"
 #include "core/params.h"
@@ -14,6 +15,10 @@ namespace percept::evaluation {
 namespace {
 
 constexpr double kGapUnset = -1;
+const std::vector<std::string>& uses() {
+  static const std::vector<std::string> kUses{"rows", "time", "kfold", "nested", "column", "subject", "run"};
+  return kUses;
+}
 
 struct CommonKeys {
   double gap_s = kGapUnset;
@@ -22,7 +27,18 @@ struct CommonKeys {
     return std::tuple{
         field("gap_s", &CommonKeys::gap_s, "s", "Training frames nearer than this to a test frame are dropped.", 0.0),
         field("gap_rows", &CommonKeys::gap_rows, "", "The same in frames.", 0.0),
-        field("inner_folds", &CommonKeys::inner_folds, "", "Blocks inside each training part.", 2.0, 1e6)};
+        field("inner_folds", &CommonKeys::inner_folds, "",
+              "Blocks inside each training part: of nested, and for stages that learn from what others gave out of "
+              "fold.",
+              2.0, 1e6)};
+  }
+};
+struct TrialKeys {
+  std::string by;
+  static constexpr auto fields() {
+    return std::tuple{field("by", &TrialKeys::by, "",
+                            "Label of the events at which trials begin: no trial is cut in two. Every border moves to "
+                            "the nearest beginning of a trial, and a gap drops whole trials.")};
   }
 };
 struct KFoldKeys {
@@ -101,9 +117,8 @@ class Splitter {
     else if (spec_.use == "kfold" || spec_.use == "nested") folds = blocks();
     else if (spec_.use == "column" || spec_.use == "subject" || spec_.use == "run") folds = column();
     else {
-      const std::vector<std::string> known{"rows", "time", "kfold", "nested", "column", "subject", "run"};
       throw ConfigError(where_ + ".use", spec_.use,
-                        fmt::format("one of {}{}", fmt::join(known, ", "), did_you_mean(spec_.use, known)));
+                        fmt::format("one of {}{}", fmt::join(uses(), ", "), did_you_mean(spec_.use, uses())));
     }
     for (auto& f : folds) finish(f);
     return folds;
@@ -121,11 +136,59 @@ class Splitter {
       throw ConfigError(key("gap_s"), fmt::format("{:g}", keys.gap_s), "either gap_s or gap_rows, found both");
     if (seconds && c_.axis != Axis::time)
       throw ConfigError(key("gap_s"), fmt::format("{:g}", keys.gap_s), "gap_rows: items have no clock");
+    if (spec_.params.contains("by")) read_trials();
     inner_ = keys.inner_folds;
     gap_key_ = c_.axis == Axis::time && !frames ? key("gap_s") : key("gap_rows");
     // half a micro-frame is forgiven, so that 0.3 s at 10 Hz is 3 frames
     if (seconds) gap_ = static_cast<std::int64_t>(std::ceil(keys.gap_s * c_.rate_hz - 1e-6));
     else if (frames) gap_ = keys.gap_rows;
+  }
+
+  void read_trials() {
+    trials_.label = read_some<TrialKeys>(spec_.params, where_).by;
+    const std::string shown = "\"" + trials_.label + "\"";
+    if (c_.axis != Axis::time)
+      throw ConfigError(key("by"), shown, "no trials: items have no clock (use = \"column\" keeps items together)");
+    static const std::vector<Event> kNone;
+    const auto& events = c_.events ? *c_.events : kNone;
+    require_label(events, trials_.label, key("by"));
+    StreamFormat clock;
+    clock.rate_hz = c_.rate_hz;
+    clock.start_s = c_.start_s;
+    const double end_s = clock.time_of(c_.frames);
+    const auto row = [&](double t_s) {  // an onset may be anywhere, or missing
+      return !(t_s > c_.start_s) ? 0 : t_s >= end_s ? c_.frames : clock.frame_from(t_s);
+    };
+    std::vector<RowRange> lasts;  // first row, and the one after the last; 0 rows: not stated
+    for (auto& e : events)
+      if (e.label == Label::of(trials_.label) && std::isfinite(e.onset_s))
+        lasts.emplace_back(row(e.onset_s), row(e.onset_s + (e.duration_s > 0 ? e.duration_s : 0)));
+    std::sort(lasts.begin(), lasts.end());
+    std::int64_t open = 0;
+    trials_.starts = c_.segment_starts;
+    for (auto& [first, end] : lasts) {
+      if (first >= open && first > 0 && first < c_.frames) trials_.starts.push_back(first);
+      open = std::max(open, end);
+    }
+    std::sort(trials_.starts.begin(), trials_.starts.end());
+    trials_.starts.erase(std::unique(trials_.starts.begin(), trials_.starts.end()), trials_.starts.end());
+  }
+
+  /// The borders moved to the nearest beginning of a trial, the earlier of two.
+  RowRange whole(RowRange rows, const char* name, const std::string& shown) const {
+    if (trials_.label.empty()) return rows;
+    const auto moved = [&](std::int64_t border) {
+      const auto after = std::lower_bound(trials_.starts.begin(), trials_.starts.end(), border);
+      const std::int64_t next = after == trials_.starts.end() ? c_.frames : *after;
+      const std::int64_t before = after == trials_.starts.begin() ? 0 : *(after - 1);
+      return next - border < border - before ? next : before;
+    };
+    const RowRange out{moved(rows.first), moved(rows.second + 1) - 1};
+    if (out.second < out.first)
+      throw ConfigError(key(name), shown,
+                        fmt::format("a range around a trial '{}' (by): both its borders are nearest to row {}",
+                                    trials_.label, out.first));
+    return out;
   }
 
   /// [first, last] or a list of them.
@@ -156,8 +219,7 @@ class Splitter {
                           fmt::format("rows inside 0..{} (the recording has {} frames)", c_.frames - 1, c_.frames));
       out.emplace_back(static_cast<std::int64_t>(a), static_cast<std::int64_t>(b));
     }
-    refuse_twice(name, out);
-    return joined(out);
+    return whole(name, out);
   }
 
   std::vector<RowRange> time_ranges(const char* name) const {
@@ -180,8 +242,13 @@ class Splitter {
         throw ConfigError(key(name), shown, fmt::format("at least one frame (at {:g} Hz there is none)", c_.rate_hz));
       out.emplace_back(first, last);
     }
-    refuse_twice(name, out);
-    return joined(out);
+    return whole(name, out);
+  }
+
+  std::vector<RowRange> whole(const char* name, std::vector<RowRange> ranges) const {
+    refuse_twice(name, ranges);
+    for (auto& r : ranges) r = whole(r, name, print(r));
+    return joined(std::move(ranges));
   }
 
   void refuse_twice(const char* name, const std::vector<RowRange>& ranges) const {
@@ -202,6 +269,7 @@ class Splitter {
   std::vector<Fold> rows() {
     std::vector<std::string> known{"train_rows", "test_rows"};
     add_keys<CommonKeys>(known);
+    add_keys<TrialKeys>(known);
     know(known);
     read_common();
     Fold f{spec_.name, row_ranges("train_rows"), row_ranges("test_rows"), {}};
@@ -212,6 +280,7 @@ class Splitter {
   std::vector<Fold> time() {
     std::vector<std::string> known{"train_s", "test_s"};
     add_keys<CommonKeys>(known);
+    add_keys<TrialKeys>(known);
     know(known);
     if (c_.axis != Axis::time)
       throw ConfigError(key("use"), "time", "a split by rows, kfold or column: items have no clock");
@@ -225,6 +294,7 @@ class Splitter {
     std::vector<std::string> known{"rows"};
     add_keys<KFoldKeys>(known);
     add_keys<CommonKeys>(known);
+    add_keys<TrialKeys>(known);
     know(known);
     read_common();
     const auto n = read_some<KFoldKeys>(spec_.params, where_).folds;
@@ -233,7 +303,7 @@ class Splitter {
     if (n > count_frames(all))
       throw ConfigError(key("folds"), fmt::format("{}", n),
                         fmt::format("at most one a row ({} rows)", count_frames(all)));
-    return inner_folds(all, n, 0, key("folds"));
+    return inner_folds(all, n, 0, key("folds"), trials_);
   }
 
   /// The level of every frame.
@@ -359,7 +429,9 @@ class Splitter {
     if (gap_ > 0)
       for (auto& t : test) {
         const RowRange segment = segment_of(t.first);
-        f.train = without(f.train, std::max(segment.first, t.first - gap_), std::min(segment.second, t.second + gap_));
+        const RowRange dropped =
+            trials_.around({std::max(segment.first, t.first - gap_), std::min(segment.second, t.second + gap_)});
+        f.train = without(f.train, dropped.first, dropped.second);
       }
     if (f.test.empty()) throw ConfigError(named, "", "at least one test row, found none");
     if (f.train.empty())
@@ -367,12 +439,12 @@ class Splitter {
                         gap_ > 0 ? fmt::format("at least one training row, found none after a gap of {} frames", gap_)
                                  : "at least one training row, found none");
     if (c_.axis == Axis::time) refuse_short_gap(f, test, named);
-    f.inner_split = {inner_, gap_};
-    if (spec_.use == "nested") f.inner = inner_folds(f.train, inner_, gap_, key("inner_folds"));
+    f.inner_split = {inner_, gap_, trials_};
+    if (spec_.use == "nested") f.inner = inner_folds(f.train, inner_, gap_, key("inner_folds"), trials_);
   }
 
   void refuse_short_gap(const Fold& f, const std::vector<RowRange>& test, const std::string& named) const {
-    if (c_.memory_frames == 0) return;
+    if (c_.memory_frames == 0 || (!trials_.label.empty() && trials_.label == c_.memory_ends_at)) return;
     std::int64_t nearest = -1;  // frames between training and test inside one recording
     for (auto& t : test) {
       const RowRange segment = segment_of(t.first);
@@ -410,6 +482,7 @@ class Splitter {
   const SplitContext& c_;
   std::string where_, gap_key_;
   std::int64_t gap_ = 0, inner_ = 5;
+  Trials trials_;
 };
 
 }  // namespace
@@ -418,15 +491,118 @@ std::vector<Fold> make_folds(const SplitSpec& spec, const SplitContext& context)
   return Splitter(spec, context).make();
 }
 
-std::vector<Fold> inner_folds(const std::vector<RowRange>& train, std::int64_t folds, std::int64_t gap,
-                              const std::string& where) {
+SectionInfo split_section() {
+  SectionInfo s{"[[split]]",
+                "Which frames are trained on and which are tested, stated before anything is fitted. `rows` and `time` "
+                "take ranges; `kfold` tests each contiguous block once; `nested` cuts each training part again; "
+                "`column` leaves the levels of a table's column out, one after the other, and `subject` and `run` are "
+                "short for the columns of that name. Stages before the first fitted one that look back need a gap at "
+                "least as long as they remember, unless trials stay whole (`by`) and all of those stages start anew at "
+                "them (`reset`).",
+                {}};
+  const auto text = [](const char* key, const char* fallback, const char* doc) {
+    ParamInfo p;
+    p.key = key;
+    p.type = "string";
+    p.doc = doc;
+    p.fallback = fallback;
+    return p;
+  };
+  const auto ranges = [](const char* key, const char* unit, const char* doc) {
+    ParamInfo p;
+    p.key = key;
+    p.type = "numbers";
+    p.unit = unit;
+    p.doc = doc;
+    p.fallback = Value::array();
+    return p;
+  };
+  s.params = {
+      text("name", "official", "Of the split, in results."),
+      text("use", "rows", "How it is made."),
+      ranges("train_rows", "", "rows: trained on, [first, last] or a list of such pairs; both ends belong to it."),
+      ranges("test_rows", "", "rows: tested."),
+      ranges("train_s", "s", "time: trained on, first <= t < last, or a list of such pairs."),
+      ranges("test_s", "s", "time: tested."),
+      ranges("rows", "", "kfold, nested: only these rows; all when empty.")};
+  s.params[1].choices = uses();
+  const auto add = [&](std::vector<ParamInfo> more, const std::string& of) {
+    for (auto& p : more) {
+      p.doc = of + p.doc;
+      s.params.push_back(std::move(p));
+    }
+  };
+  add(describe_params<KFoldKeys>(), "kfold, nested: ");
+  add(describe_params<TrialKeys>(), "rows, time, kfold, nested: ");
+  add(describe_params<ColumnKeys>(), "column: ");
+  add(describe_params<CommonKeys>(), "");
+  for (auto& p : s.params)
+    if (p.key == "gap_s" || p.key == "gap_rows") p.fallback = 0;
+  return s;
+}
+
+RowRange Trials::around(RowRange rows) const {
+  if (label.empty()) return rows;
+  const auto first = std::upper_bound(starts.begin(), starts.end(), rows.first);
+  const auto next = std::upper_bound(starts.begin(), starts.end(), rows.second);
+  return {first == starts.begin() ? 0 : *(first - 1),
+          next == starts.end() ? std::numeric_limits<std::int64_t>::max() : *next - 1};
+}
+
+namespace {
+/// Where the rows, counted through, may be cut: before the first one of a range or a trial.
+std::vector<std::int64_t> cuts_between(const std::vector<RowRange>& rows, const Trials& trials) {
+  std::vector<std::int64_t> cuts;
+  std::int64_t before = 0;
+  for (auto& [first, last] : rows) {
+    cuts.push_back(before);
+    for (auto s = std::upper_bound(trials.starts.begin(), trials.starts.end(), first);
+         s != trials.starts.end() && *s <= last; ++s)
+      cuts.push_back(before + *s - first);
+    before += last - first + 1;
+  }
+  return cuts;
+}
+
+/// First position of each block, and the number of rows.
+std::vector<std::int64_t> block_borders(const std::vector<RowRange>& train, std::int64_t folds,
+                                        const std::string& where, const Trials& trials) {
   const std::int64_t n = count_frames(train);
+  std::vector<std::int64_t> borders;
+  if (trials.label.empty()) {
+    if (n < folds)
+      throw ConfigError(where, fmt::format("{}", folds), fmt::format("at most one a training row ({} rows)", n));
+    for (std::int64_t i = 0; i <= folds; ++i) borders.push_back(i * n / folds);
+    return borders;
+  }
+  const auto cuts = cuts_between(train, trials);
+  const auto pieces = std::ssize(cuts);
+  if (pieces < folds)
+    throw ConfigError(where, fmt::format("{}", folds),
+                      fmt::format("at most one a trial '{}' ({} in these rows)", trials.label, pieces));
+  borders.push_back(0);
+  for (std::int64_t i = 1, taken = 0; i < folds; ++i) {
+    // the cut nearest to where the block would end, with at least one trial left for each of the others
+    const std::int64_t wanted = i * n / folds;
+    std::int64_t at = std::lower_bound(cuts.begin(), cuts.end(), wanted) - cuts.begin();
+    if (at == pieces ||
+        (at > 0 && wanted - cuts[static_cast<std::size_t>(at - 1)] <= cuts[static_cast<std::size_t>(at)] - wanted))
+      --at;
+    taken = std::clamp<std::int64_t>(at, taken + 1, pieces - (folds - i));
+    borders.push_back(cuts[static_cast<std::size_t>(taken)]);
+  }
+  borders.push_back(n);
+  return borders;
+}
+}  // namespace
+
+std::vector<Fold> inner_folds(const std::vector<RowRange>& train, std::int64_t folds, std::int64_t gap,
+                              const std::string& where, const Trials& trials) {
   if (folds < 2) throw ConfigError(where, fmt::format("{}", folds), "at least 2");
-  if (n < folds)
-    throw ConfigError(where, fmt::format("{}", folds), fmt::format("at most one a training row ({} rows)", n));
+  const auto borders = block_borders(train, folds, where, trials);
   std::vector<Fold> out;
   for (std::int64_t i = 0; i < folds; ++i) {
-    const std::int64_t low = i * n / folds, high = (i + 1) * n / folds;  // positions among the training rows
+    const std::int64_t low = borders[static_cast<std::size_t>(i)], high = borders[static_cast<std::size_t>(i + 1)];
     Fold f{fmt::format("fold {}", i + 1), {}, {}, {}};
     std::int64_t before = 0;
     for (auto [first, last] : train) {
@@ -436,7 +612,10 @@ std::vector<Fold> inner_folds(const std::vector<RowRange>& train, std::int64_t f
       before += length;
     }
     f.train = train;
-    for (auto [first, last] : f.test) f.train = without(f.train, first - gap, last + gap);
+    for (auto [first, last] : f.test) {
+      const RowRange dropped = trials.around({first - gap, last + gap});
+      f.train = without(f.train, dropped.first, dropped.second);
+    }
     if (f.train.empty())
       throw ConfigError(where, fmt::format("{}", folds),
                         fmt::format("training rows left beside a gap of {} frames, found none", gap));
@@ -455,6 +634,12 @@ std::string describe(const std::vector<RowRange>& ranges) {
   std::string s;
   for (auto& r : ranges) s += (s.empty() ? "" : ", ") + print(r);
   return s.empty() ? "none" : s;
+}
+
+Value to_value(const InnerSplit& inner) {
+  Value v = Value::object({{"folds", inner.folds}, {"gap", inner.gap}});
+  if (!inner.trials.label.empty()) v["by"] = inner.trials.label;
+  return v;
 }
 
 Value to_value(const SplitSpec& spec, const std::vector<Fold>& folds, const SplitContext& context) {

@@ -18,6 +18,10 @@
 ///     folds = 5
 ///     inner_folds = 4
 ///
+///     by = "trial"                     rows, time, kfold, nested: no trial is cut in two. A trial begins at each event
+///                                      of that label and lasts to the next. Every border, of the inner folds too,
+///                                      moves to the nearest beginning of a trial, and a gap drops whole trials.
+///
 ///     use = "column"                   leave one level of a table's column out; use = "subject" or "run" is short for
 ///     column = "subject"               column = "subject" or "run"; "item.subject" where two tables have one
 ///     test_levels = ["s3"]             only these are tested, together (default: each in turn)
@@ -35,11 +39,21 @@
 
 namespace percept::evaluation {
 
+/// Rows that stay together.
+struct Trials {
+  std::string label;                 ///< of the events they begin at; "": every row may be cut off by itself
+  std::vector<std::int64_t> starts;  ///< first row of each, rising; what lies before the first is one more
+  /// The rows of all trials that touch these.
+  RowRange around(RowRange rows) const;
+};
+
 /// How a training part is cut once more, for a stage that learns from what others gave out of fold.
 struct InnerSplit {
   std::int64_t folds = 5;
   std::int64_t gap = 0;  ///< frames dropped on each side of what is held out
+  Trials trials = {};
 };
+Value to_value(const InnerSplit& inner);
 
 struct Fold {
   std::string name;                   ///< the split's name, "fold 1", or the level
@@ -52,9 +66,11 @@ struct Fold {
 struct SplitContext {
   Axis axis = Axis::time;
   std::int64_t frames = 0;
-  double rate_hz = 0, start_s = 0;  ///< frame k stands for start_s + k / rate_hz
-  Index memory_frames = 0;          ///< of the stages before the first fitted node (Traits::memory_frames)
-  std::string memory_of;            ///< names them in the message: "lags"
+  double rate_hz = 0, start_s = 0;             ///< frame k stands for start_s + k / rate_hz
+  Index memory_frames = 0;                     ///< of the stages before the first fitted node (Traits::memory_frames)
+  std::string memory_of;                       ///< names them in the message: "lags"
+  std::string memory_ends_at;                  ///< they all start anew at events of this label; "" or do not
+  const std::vector<Event>* events = nullptr;  ///< for `by`
   std::vector<std::int64_t> segment_starts = {0};          ///< first frame of each recording; memory ends there
   const std::vector<Table>* tables = nullptr;              ///< for column; row of a frame: its key, or its position
   std::vector<std::int64_t> keys;                          ///< of each frame; empty: position
@@ -62,13 +78,17 @@ struct SplitContext {
 };
 
 /// Throws ConfigError naming the key: unknown key, wrong type, rows past the end, an empty part, training and test
-/// rows in common, a gap shorter than the memory of the stages before (both numbers named).
+/// rows in common, a gap shorter than the memory of the stages before (both numbers named), trials that are not there.
 std::vector<Fold> make_folds(const SplitSpec& spec, const SplitContext& context);
 
-/// Contiguous blocks of equal size inside the training part only; `gap` frames are dropped on each side of a
-/// test block. Throws ConfigError (naming `where`) when a part would be empty.
+/// Its keys, for the reference page.
+SectionInfo split_section();
+
+/// Contiguous blocks of equal size (as nearly as whole trials allow) inside the training part only; `gap` frames, and
+/// the rest of the trials they reach into, are dropped on each side of a test block. Throws ConfigError (naming
+/// `where`) when a part would be empty.
 std::vector<Fold> inner_folds(const std::vector<RowRange>& train, std::int64_t folds, std::int64_t gap,
-                              const std::string& where = "search.inner_folds");
+                              const std::string& where = "search.inner_folds", const Trials& trials = {});
 
 /// Frames in the ranges.
 std::int64_t count_frames(const std::vector<RowRange>& ranges);

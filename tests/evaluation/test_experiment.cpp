@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <set>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -304,6 +305,50 @@ TEST(LeakLaw, StagesThatLookBackNeedTheGap) {
               AllOf(HasSubstr("test.toml: split official.gap_rows"), HasSubstr("at least 3 frames"), HasSubstr("lag")));
 }
 
+/// `generated` with an event "trial" at these frames.
+Recording with_trials(const std::vector<Index>& first, Index frames = 400) {
+  Recording r = generated(frames);
+  for (auto k : first) {
+    Event e;
+    e.onset_s = r.streams[0].format.time_of(k);
+    e.label = Label::of("trial");
+    e.id = static_cast<std::int64_t>(r.events.size());
+    r.events.push_back(e);
+  }
+  return r;
+}
+
+/// Trials of 13 to 27 rows.
+Recording trial_by_trial() {
+  std::vector<Index> first;
+  for (Index row = 5, k = 0; row < 400; row += 13 + (7 * k++) % 15) first.push_back(row);
+  return with_trials(first);
+}
+
+TEST(LeakLaw, WhatStartsAnewAtTrialsNeedsNoGapBetweenThem) {
+  const std::string stages =
+      "use = \"lag\"\nlags = 6\nbefore = \"hold\"\n[[stage]]\nuse = \"ridge\"\ntarget = "
+      "\"kinematics\"\n[[stage]]\nuse = \"cross_spy\"\n[[split]]\nuse = \"kfold\"\nfolds = 8\nby = \"trial\"\n";
+  const auto p = pipeline("[[stage]]\nreset = \"trial\"\n" + stages);
+  const auto r = trial_by_trial();
+  const Engine crossed = [](const Experiment& e, const Fold& f) { return e.fit(f.train, 0, f.inner_split); };
+  EXPECT_EQ(clean_folds(p, r, crossed), 8);
+  EXPECT_EQ(clean_folds(p, r, without_gap), 8) << "the training rows touch the test rows";
+  EXPECT_EQ(clean_folds(p, r, leaky), 0);
+  // without the reset a gap is asked for; without it, models depend on the test rows
+  const auto carried = pipeline("[[stage]]\n" + stages);
+  const Experiment e(registry(), carried, r, {});
+  EXPECT_THAT(message_of([&] { make_folds(carried.splits[0], e.split_context()); }),
+              AllOf(HasSubstr("test.toml: split official.gap_s"), HasSubstr("at least 6 frames"), HasSubstr("lag")));
+  EXPECT_EQ(clean_folds(pipeline("[[stage]]\n" + stages + "gap_rows = 6\n"), r, without_gap), 1);
+  EXPECT_EQ(clean_folds(pipeline("[[stage]]\n" + stages + "gap_rows = 6\n"), r, crossed), 8);
+  // every stage with a memory has to forget it
+  const auto one =
+      pipeline("[[stage]]\nname = \"first\"\nuse = \"lag\"\nlags = 1\n[[stage]]\nreset = \"trial\"\n" + stages);
+  EXPECT_EQ(Experiment(registry(), one, r, {}).split_context().memory_ends_at, "");
+  EXPECT_EQ(Experiment(registry(), p, r, {}).split_context().memory_ends_at, "trial");
+}
+
 TEST(LeakLaw, TargetWithAFasterClockStopsAtTheBorder) {
   Recording r = generated(100);
   Eigen::MatrixXd fast(1, 200);
@@ -333,19 +378,6 @@ TEST(Experiment, TrainingFramesAreThoseOfTheRangesWithTheirTargets) {
   EXPECT_EQ(m.matrix("x"), x);
   EXPECT_EQ(m.matrix("y"), y);
   EXPECT_EQ(fitted.models.at(0).frames, 30);
-}
-
-/// `generated` with an event "trial" at these frames.
-Recording with_trials(const std::vector<Index>& first, Index frames = 400) {
-  Recording r = generated(frames);
-  for (auto k : first) {
-    Event e;
-    e.onset_s = r.streams[0].format.time_of(k);
-    e.label = Label::of("trial");
-    e.id = static_cast<std::int64_t>(r.events.size());
-    r.events.push_back(e);
-  }
-  return r;
 }
 
 TEST(Experiment, AStageThatStartsAnewIsFittedOnPieces) {
@@ -499,6 +531,41 @@ TEST(CrossFit, TheGapIsAtLeastWhatThePrefixRemembers) {
   EXPECT_NE(x(0).rightCols(298), x(3).rightCols(298));
 }
 
+TEST(CrossFit, InnerFoldsKeepTheTrialsOfTheSplitWhole) {
+  const auto r = trial_by_trial();
+  const std::string text =
+      "[[stage]]\nuse = \"lag\"\nlags = 2\nbefore = \"hold\"\nreset = \"trial\"\n[[stage]]\nuse = "
+      "\"ridge\"\ntarget = \"kinematics\"\n[[stage]]\nuse = \"cross_spy\"\n[[split]]\nuse = "
+      "\"kfold\"\nfolds = 3\ninner_folds = 4\nby = \"trial\"\n";
+  const auto p = pipeline(text);
+  const Experiment e(registry(), p, r, {});
+  const auto folds = make_folds(p.splits[0], e.split_context());
+  std::set<Index> starts{0};
+  for (auto& event : r.events) starts.insert(r.streams[0].format.nearest_frame(event.onset_s));
+  for (auto& f : folds) {
+    const Model model = *e.fit(f.train, 0, f.inner_split).model("cross_spy");
+    const auto keys = listed(model.meta.at("keys")), groups = listed(model.meta.at("groups"));
+    EXPECT_EQ(static_cast<std::int64_t>(keys.size()), count_frames(f.train));
+    int borders = 0;
+    for (std::size_t k = 1; k < keys.size(); ++k)
+      if (groups[k] != groups[k - 1]) {
+        ++borders;
+        EXPECT_TRUE(starts.contains(static_cast<Index>(keys[k]))) << keys[k];
+      }
+    EXPECT_EQ(borders, 3);
+    // nothing is dropped around them: a map fitted on the other trials, up to the border
+    const auto inner = inner_folds(f.train, 4, 0, "", f.inner_split.trials);
+    const Experiment map(registry(), pipeline(text.substr(0, text.find("[[stage]]\nuse = \"cross_spy\""))), r, {});
+    const auto given = map.apply(map.fit(inner[1].train), "ridge", inner[1].test);
+    Index at = count_frames(inner[0].test);
+    for (auto& [first, last] : inner[1].test) {
+      const Index n = last - first + 1;
+      EXPECT_EQ(model.matrix("x").middleCols(at, n), given.frames.middleCols(first, n));
+      at += n;
+    }
+  }
+}
+
 TEST(CrossFit, NothingToCrossIsAnOrdinaryFit) {
   // nothing learned above; and a model that is given knows no fold
   const auto r = generated();
@@ -625,6 +692,35 @@ TEST(Search, PicksTheRightCandidateFromTheTrainingRowsAlone) {
   const auto again =
       search(registry(), p, with_garbage(r, {{400, 599}}), train, options_of(1), std::make_shared<WorkCache>());
   EXPECT_EQ(again.to_value(), found.to_value());
+}
+
+TEST(Search, InnerFoldsKeepTheTrialsOfTheSplitWhole) {
+  const auto r = trial_by_trial();
+  auto with_folds = [](int folds) {
+    return pipeline(
+        "[[stage]]\nuse = \"lag\"\nlags = 2\nbefore = \"hold\"\nreset = \"trial\"\n[[stage]]\nuse = \"ridge\"\ntarget "
+        "= "
+        "\"kinematics\"\nalpha = [1.0]\n[search]\nridge.alpha = [1.0]\nmetric = \"nrmse\"\ninner_folds = " +
+        std::to_string(folds) + "\n[[split]]\nuse = \"kfold\"\nfolds = 3\nby = \"trial\"\n");
+  };
+  const auto p = with_folds(4);
+  const Experiment e(registry(), p, r, {});
+  const Fold fold = make_folds(p.splits[0], e.split_context()).at(1);
+  auto found = [&](const Pipeline& of) {
+    return search(registry(), of, r, fold.train, options_of(1), std::make_shared<WorkCache>(), fold.inner_split);
+  };
+  const TargetSpec target{"kinematics", 0};
+  Eigen::MatrixXd truth(2, 0), decoded(2, 0);
+  for (auto& inner : inner_folds(fold.train, 4, 0, "", fold.inner_split.trials)) {
+    const auto given = e.apply(e.fit(inner.train), "ridge", inner.test);
+    const Eigen::MatrixXd wanted = gather(e.truth(target, given), given.ranges),
+                          got = gather(given.frames.topRows(2), given.ranges);
+    truth = (Eigen::MatrixXd(2, truth.cols() + wanted.cols()) << truth, wanted).finished();
+    decoded = (Eigen::MatrixXd(2, decoded.cols() + got.cols()) << decoded, got).finished();
+  }
+  EXPECT_EQ(found(p).chosen().value, score("nrmse", truth, decoded).headline());
+  EXPECT_THAT(message_of([&] { found(with_folds(100)); }),
+              HasSubstr("test.toml: search.inner_folds = 100: expected at most one a trial 'trial' ("));
 }
 
 TEST(Search, RunUsesWhatWasChosen) {

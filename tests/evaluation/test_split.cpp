@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <set>
 
 #include "core/error.h"
 #include "evaluation/split.h"
+#include "numerics/random.h"
 
 namespace percept::evaluation {
 namespace {
@@ -196,10 +198,10 @@ TEST(Split, RefusalsNameTheKeyAndWhatWasExpected) {
             "a.toml:9: split.train_rows = 7: expected rows [first, last] or a list of such pairs");
   EXPECT_EQ(refusal(rows("test_rows = [50, 60]"), c),
             "a.toml:9: split.train_rows: expected rows [first, last] or a list of such pairs, found nothing");
-  EXPECT_EQ(refusal(rows("train_rows = [0, 9]\ntest_row = [50, 60]"), c),
-            "a.toml:9: split.test_row (line 2): expected one of train_rows, test_rows, gap_s, gap_rows, inner_folds "
-            "(did you mean "
-            "'test_rows'?)");
+  EXPECT_EQ(
+      refusal(rows("train_rows = [0, 9]\ntest_row = [50, 60]"), c),
+      "a.toml:9: split.test_row (line 2): expected one of train_rows, test_rows, gap_s, gap_rows, inner_folds, by "
+      "(did you mean 'test_rows'?)");
   EXPECT_EQ(refusal(rows("train_rows = [40, 49]\ntest_rows = [50, 60]\ngap_rows = 10"), c),
             "a.toml:9: split: expected at least one training row, found none after a gap of 10 frames");
   EXPECT_EQ(refusal(rows("train_rows = [40, 49]\ntest_rows = [50, 60]\ngap_rows = 1\ngap_s = 1"), c),
@@ -275,6 +277,163 @@ TEST(Split, AGapShorterThanTheMemoryIsRefused) {
   c.segment_starts = {0, 30, 50};
   const auto folds = make_folds(spec("rows", "train_rows = [0, 49]\ntest_rows = [50, 99]\ngap_rows = 5"), c);
   EXPECT_EQ(folds[0].train, (Ranges{{0, 49}}));
+}
+
+// --- trials stay whole ----------------------------------------------------------------------------------------------
+
+Event trial_at(double onset_s, double duration_s = 0, const char* label = "trial") {
+  Event e;
+  e.onset_s = onset_s;
+  e.duration_s = duration_s;
+  e.label = Label::of(label);
+  return e;
+}
+/// Trials begin at rows 0, 22, 41, 63 and 85 of 100 at 10 Hz.
+const std::vector<Event> kTrials{trial_at(0), trial_at(2.2, 1.9), trial_at(4.1, 2.2), trial_at(6.3, 2.2),
+                                 trial_at(8.5)};
+SplitContext of_trials(const std::vector<Event>& events = kTrials) {
+  SplitContext c = clocked(100);
+  c.events = &events;
+  return c;
+}
+
+TEST(SplitByTrial, BordersMoveToTheNearestBeginningOfATrial) {
+  auto folds = make_folds(spec("kfold", "folds = 3\nby = \"trial\""), of_trials());
+  ASSERT_EQ(folds.size(), 3u);  // rows 33 and 66 without trials
+  EXPECT_EQ(folds[0].test, (Ranges{{0, 40}}));
+  EXPECT_EQ(folds[1].test, (Ranges{{41, 62}}));
+  EXPECT_EQ(folds[1].train, (Ranges{{0, 40}, {63, 99}}));
+  EXPECT_EQ(folds[2].test, (Ranges{{63, 99}}));
+  folds = make_folds(spec("kfold", "folds = 2\nrows = [20, 70]\nby = \"trial\""), of_trials());
+  EXPECT_EQ(folds[0].test, (Ranges{{22, 40}}));
+  EXPECT_EQ(folds[1].test, (Ranges{{41, 62}}));
+
+  folds =
+      make_folds(spec("rows", "train_rows = [10, 49]\ntest_rows = [[50, 79], [90, 96]]\nby = \"trial\""), of_trials());
+  EXPECT_EQ(folds[0].train, (Ranges{{0, 40}}));
+  EXPECT_EQ(folds[0].test, (Ranges{{41, 99}}));  // 79 and 90 move to 85
+  folds = make_folds(spec("rows", "train_rows = [0, 31]\ntest_rows = [52, 62]\nby = \"trial\""), of_trials());
+  EXPECT_EQ(folds[0].train, (Ranges{{0, 40}}));
+  EXPECT_EQ(folds[0].test, (Ranges{{41, 62}})) << "52 lies between 41 and 63: the earlier one";
+  folds = make_folds(spec("time", "train_s = [0, 3.5]\ntest_s = [6, 10]\nby = \"trial\""), of_trials());
+  EXPECT_EQ(folds[0].train, (Ranges{{0, 40}}));
+  EXPECT_EQ(folds[0].test, (Ranges{{63, 99}}));
+}
+
+TEST(SplitByTrial, BeginsAreFirstRowsAtOrAfterTheOnsetsOfThatLabel) {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  // before and after the recording, between rows, another label, twice, not a time, around other trials
+  const std::vector<Event> events{trial_at(-1e300),   trial_at(-5),     trial_at(1.999999999999),
+                                  trial_at(2.41),     trial_at(2.49),   trial_at(3, 0, "go"),
+                                  trial_at(5, 1.5),   trial_at(5.5),    trial_at(6.4, 0.1),
+                                  trial_at(6.5, nan), trial_at(9, inf), trial_at(9.5),
+                                  trial_at(10),       trial_at(1e300),  trial_at(nan)};
+  const auto folds = make_folds(spec("kfold", "folds = 6\nby = \"trial\""), of_trials(events));
+  std::vector<std::int64_t> first;
+  for (auto& f : folds) first.push_back(f.test[0].first);
+  EXPECT_THAT(first, ::testing::ElementsAre(0, 20, 25, 50, 65, 90));
+  EXPECT_EQ(refusal(spec("kfold", "folds = 7\nby = \"trial\""), of_trials(events)),
+            "a.toml:9: split.folds = 7: expected at most one a trial 'trial' (6 in these rows)");
+}
+
+TEST(SplitByTrial, NoTrialIsCutAndFoldsAreAboutEqual) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    const KeyedRandom random(seed, "trials");
+    std::vector<Event> events;
+    std::set<std::int64_t> starts{0};
+    for (std::int64_t row = 3, k = 0; row < 2000; row += 15 + random.below(16, k++)) {
+      events.push_back(trial_at(static_cast<double>(row) / 10));
+      starts.insert(row);
+    }
+    SplitContext c = of_trials(events);
+    c.frames = 2000;
+    const auto whole = [&](const Ranges& ranges) {
+      for (auto& [first, last] : ranges)
+        EXPECT_TRUE(starts.contains(first) && (last == 1999 || starts.contains(last + 1))) << first << ".." << last;
+    };
+    std::int64_t tested = 0;
+    for (auto& f : make_folds(spec("nested", "folds = 7\ninner_folds = 4\ngap_rows = 10\nby = \"trial\""), c)) {
+      EXPECT_NEAR(static_cast<double>(count_frames(f.test)), 2000.0 / 7, 30) << "half a trial at each end";
+      tested += count_frames(f.test);
+      whole(f.test);
+      whole(f.train);
+      EXPECT_EQ(f.inner_split.trials.label, "trial");
+      ASSERT_EQ(f.inner.size(), 4u);
+      for (auto& i : f.inner) {
+        whole(i.test);
+        whole(i.train);
+      }
+    }
+    EXPECT_EQ(tested, 2000);
+  }
+}
+
+TEST(SplitByTrial, AGapDropsWholeTrials) {
+  auto folds = make_folds(spec("rows",
+                               "train_rows = [[0, 40], [63, 99]]\ntest_rows = [41, 62]\ngap_rows = 3\nby = "
+                               "\"trial\""),
+                          of_trials());
+  EXPECT_EQ(folds[0].train, (Ranges{{0, 21}, {85, 99}}));
+  const Trials trials{"trial", {0, 22, 41, 63, 85}};
+  folds = inner_folds({{0, 40}, {63, 99}}, 2, 1, "inner", trials);
+  EXPECT_EQ(folds[0].test, (Ranges{{0, 40}}));
+  EXPECT_EQ(folds[0].train, (Ranges{{63, 99}}));
+  folds = inner_folds({{0, 99}}, 2, 5, "inner", trials);
+  EXPECT_EQ(folds[0].test, (Ranges{{0, 40}}));
+  EXPECT_EQ(folds[0].train, (Ranges{{63, 99}}));
+  EXPECT_EQ(folds[1].test, (Ranges{{41, 99}}));
+  EXPECT_EQ(folds[1].train, (Ranges{{0, 21}}));
+  SplitContext c = of_trials();
+  c.segment_starts = {0, 50};  // a recording ends in the middle of a trial, and so does the gap
+  folds = make_folds(spec("rows",
+                          "train_rows = [[0, 40], [50, 99]]\ntest_rows = [41, 49]\ngap_rows = 30\nby = "
+                          "\"trial\""),
+                     c);
+  EXPECT_EQ(folds[0].test, (Ranges{{41, 49}}));
+  EXPECT_EQ(folds[0].train, (Ranges{{50, 99}}));
+}
+
+TEST(SplitByTrial, WhatStartsAnewAtTheTrialsNeedsNoGap) {
+  SplitContext c = of_trials();
+  for (Index memory : {Index{9}, Traits::kDecaying}) {
+    c.memory_frames = memory;
+    c.memory_ends_at = "trial";
+    EXPECT_EQ(refusal(spec("kfold", "folds = 3\nby = \"trial\""), c), "accepted");
+    EXPECT_THAT(refusal(spec("kfold", "folds = 3"), c), ::testing::HasSubstr("split.gap_s"));
+    c.memory_ends_at = "go";
+    EXPECT_THAT(refusal(spec("kfold", "folds = 3\nby = \"trial\""), c), ::testing::HasSubstr("split.gap_s"));
+    c.memory_ends_at = "";
+    EXPECT_THAT(refusal(spec("kfold", "folds = 3\nby = \"trial\""), c), ::testing::HasSubstr("split.gap_s"));
+  }
+}
+
+TEST(SplitByTrial, RefusalsSayWhatIsMissing) {
+  const SplitContext c = of_trials();
+  EXPECT_EQ(refusal(spec("kfold", "by = \"trail\""), c),
+            "a.toml:9: split.by = \"trail\": expected the label of events of the recording: trial (did you mean "
+            "'trial'?)");
+  EXPECT_EQ(refusal(spec("kfold", "by = \"\""), c),
+            "a.toml:9: split.by = \"\": expected the label of events of the recording: trial");
+  EXPECT_EQ(refusal(spec("kfold", "by = \"trial\""), of_trials({})),
+            "a.toml:9: split.by = \"trial\": expected the label of events: the recording has none");
+  EXPECT_EQ(refusal(spec("kfold", "by = \"trial\""), clocked(100)),
+            "a.toml:9: split.by = \"trial\": expected the label of events: the recording has none");
+  EXPECT_EQ(refusal(spec("kfold", "by = 7"), c), "a.toml:9: split.by (line 1) = 7: expected a string");
+  SplitContext still = items(100);
+  still.events = &kTrials;
+  EXPECT_EQ(refusal(spec("kfold", "by = \"trial\""), still),
+            "a.toml:9: split.by = \"trial\": expected no trials: items have no clock (use = \"column\" keeps items "
+            "together)");
+  EXPECT_THAT(refusal(spec("column", "column = \"run\"\nby = \"trial\""), c),
+              ::testing::HasSubstr("split.by (line 2): expected one of gap_s, gap_rows, inner_folds, column"));
+  EXPECT_EQ(refusal(spec("kfold", "folds = 6\nby = \"trial\""), c),
+            "a.toml:9: split.folds = 6: expected at most one a trial 'trial' (5 in these rows)");
+  EXPECT_EQ(refusal(spec("rows", "train_rows = [0, 40]\ntest_rows = [60, 66]\nby = \"trial\""), c),
+            "a.toml:9: split.test_rows = 60..66: expected a range around a trial 'trial' (by): both its borders are "
+            "nearest to row 63");
+  EXPECT_EQ(refusal(spec("time", "train_s = [0, 4]\ntest_s = [6, 6.6]\nby = \"trial\""), c),
+            "a.toml:9: split.test_s = 60..65: expected a range around a trial 'trial' (by): both its borders are "
+            "nearest to row 63");
 }
 
 TEST(Split, ReportsWhatItIs) {
