@@ -391,7 +391,7 @@ std::map<std::string, StreamFormat> run_offline(const Registry& registry, const 
     const auto source = reference_name(spec.from[0], known);
     const int source_index = plan.index_of(source);
     if (source != spec.from[0] || plan.format(source_index).axis != Axis::time) continue;
-    const auto in = plan.format(source_index);
+    const StreamFormat& in = plan.format(source_index);
     std::int64_t expected = 0;
     for (auto& n : input_names(recording, nodes)) expected = std::max(expected, recording.stream(n, "from").frames());
     double shift = 0;

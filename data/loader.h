@@ -55,6 +55,8 @@ std::vector<std::string> numbered(const std::string& word, Index n);
 Column numbers(std::string name, std::vector<double> values);
 Column texts(std::string name, std::vector<std::string> values);
 Event event(double onset_s, double duration_s, const std::string& label, double value = 0);
+/// By onset, and numbered in that order.
+void sort_events(std::vector<Event>& events);
 /// Items with keys 0, 1, ...; shape is that of one.
 Stream items(const std::string& name, std::vector<Index> shape, std::shared_ptr<const SampleSource> samples,
              Scalar scalar = Scalar::f64);

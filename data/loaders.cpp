@@ -25,11 +25,6 @@ namespace fs = std::filesystem;
 namespace {
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 
-void sort_events(std::vector<Event>& events) {
-  std::stable_sort(events.begin(), events.end(), [](auto& a, auto& b) { return a.onset_s < b.onset_s; });
-  for (std::size_t i = 0; i < events.size(); ++i) events[i].id = static_cast<std::int64_t>(i);
-}
-
 Loader loader_of(const DataSet& set) {
   std::vector<std::string> known;
   for (auto& loaders : {bci_loaders(), fmri_loaders(), image_loaders()})
@@ -167,6 +162,11 @@ Value input_options(const Value& input, const std::string& where) {
   return options;
 }
 }  // namespace
+
+void sort_events(std::vector<Event>& events) {
+  std::stable_sort(events.begin(), events.end(), [](auto& a, auto& b) { return a.onset_s < b.onset_s; });
+  for (std::size_t i = 0; i < events.size(); ++i) events[i].id = static_cast<std::int64_t>(i);
+}
 
 // --- data/loader.h --------------------------------------------------------------------------------------------------
 

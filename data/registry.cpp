@@ -40,7 +40,7 @@ std::vector<std::string> texts(const Value& table, const char* key, const std::s
 
 /// A relative path that stays below the folder it is joined to.
 std::string inner_path(const Value& table, const char* key, const std::string& where, bool one_word) {
-  const std::string s = text(table, key, where);
+  std::string s = text(table, key, where);
   const std::filesystem::path p(s);
   bool good = p.is_relative() && p.has_filename() && (!one_word || p == p.filename());
   for (auto& step : p) good = good && step != ".." && step != ".";

@@ -24,24 +24,27 @@
 
 namespace percept::evaluation {
 
+/// Frames of the nodes above every learned one.
+struct CachedPrefix {
+  std::vector<Stream> streams;
+  Value counters = Value::table();  ///< {"node.name": count}
+};
+struct CachedFit {
+  std::shared_ptr<const Model> model;
+  std::string digest;  ///< of the model
+  Index frames = 0;    ///< it was fitted on
+  Value counters = Value::table();
+};
+struct CachedScored {
+  Eigen::MatrixXd truth, decoded;  ///< outputs x frames
+};
+
 /// Of one recording. All functions may be called from several threads.
 class WorkCache {
  public:
-  /// Frames of the nodes above every learned one.
-  struct Prefix {
-    std::vector<Stream> streams;
-    Value counters = Value::table();  ///< {"node.name": count}
-  };
-  struct Fit {
-    std::shared_ptr<const Model> model;
-    std::string digest;  ///< of the model
-    Index frames = 0;    ///< it was fitted on
-    Value counters = Value::table();
-  };
-
-  struct Scored {
-    Eigen::MatrixXd truth, decoded;  ///< outputs x frames
-  };
+  using Prefix = CachedPrefix;
+  using Fit = CachedFit;
+  using Scored = CachedScored;
 
   /// In memory, as far as about a gigabyte goes.
   WorkCache() = default;

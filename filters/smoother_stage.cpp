@@ -94,7 +94,7 @@ class Rts final : public SmootherStage<Rts, RtsParams> {
  public:
   using SmootherStage::SmootherStage;
   StreamFormat prepare(const StreamFormat& in, Context& context) override {
-    const StreamFormat out = prepare_edge(in, context);
+    StreamFormat out = prepare_edge(in, context);
     room_ = in.max_frames;
     reset();
     return out;

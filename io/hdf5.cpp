@@ -326,7 +326,7 @@ void walk_attributes(hid_t object, const fs::path& file, const std::string& path
   for (const auto& name : names) {
     const Hdf5Handle attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose);
     const auto fail = [&] {
-      throw DataError(file.string(), path + "@" + name, "a readable attribute", hdf5_complaint());
+      throw DataError(file.string(), fmt::format("{}@{}", path, name), "a readable attribute", hdf5_complaint());
     };
     if (!attribute.ok()) fail();
     const Hdf5Handle type(H5Aget_type(attribute.get()), H5Tclose), space(H5Aget_space(attribute.get()), H5Sclose);

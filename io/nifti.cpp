@@ -112,11 +112,10 @@ void set_nifti_shape(NiftiHeader& h, const std::array<std::int64_t, 8>& dim, con
 std::uint64_t nifti_bytes(const NiftiHeader& h, const PackedFile& input) {
   const std::uint64_t most = input.most_bytes();
   const auto item = static_cast<std::uint64_t>(bytes_of(h.type));
-  const std::uint64_t room = most > h.data_offset ? (most - h.data_offset) / item : 0;
-  std::uint64_t items = 1;
+  std::uint64_t items = 1, room = most > h.data_offset ? (most - h.data_offset) / item : 0;
   for (const Index s : h.shape) {
-    // also keeps the product from overflowing
-    if (static_cast<std::uint64_t>(s) > room / items)
+    room /= static_cast<std::uint64_t>(s);  // for how many more; also keeps the product from overflowing
+    if (room == 0)
       throw DataError(
           input.path().string(), "size",
           fmt::format("the data of {} x {} from byte {} on", nifti_shape(h), name_of(h.type), h.data_offset),
@@ -359,7 +358,7 @@ Eigen::Matrix4d NiftiHeader::affine(const std::string& file) const {
           2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c;
       if (pixdim[0] < 0) r.col(2) *= -1;
       m.topLeftCorner<3, 3>() = r * size.asDiagonal();
-      for (int i = 0; i < 3; ++i) m(i, 3) = qform[static_cast<std::size_t>(3 + i)];
+      for (std::size_t i = 0; i < 3; ++i) m(static_cast<Index>(i), 3) = qform[3 + i];
     }
   }
   m.topRows<3>() *= mm_per_unit;

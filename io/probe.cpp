@@ -20,8 +20,6 @@
 #include "core/files.h"
 #include "io/hdf5.h"
 
-extern char** environ;
-
 namespace percept::io {
 namespace fs = std::filesystem;
 

@@ -32,7 +32,8 @@ Ssim::Ssim(Index height, Index width, const SsimOptions& options) {
   VectorXd window = VectorXd::Ones(options.width);
   if (options.window == SsimOptions::Window::gaussian)
     for (Index k = 0; k < options.width; ++k) {
-      const double d = static_cast<double>(k - options.width / 2) / options.sd_px;
+      const Index from_middle = k - options.width / 2;
+      const double d = static_cast<double>(from_middle) / options.sd_px;
       window(k) = std::exp(-d * d / 2);
     }
   window /= window.sum();

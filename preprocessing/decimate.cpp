@@ -34,7 +34,8 @@ class Decimate final : public Typed<Decimate> {
           windowed_sinc("low", 0, in.rate_hz / 2 / factor, in.rate_hz, "hamming", 2 * p_.half_length * p_.factor + 1);
     kernel_.prepare(taps, in.size());
     memory_ = taps.size() - 1;
-    latency_s_ = static_cast<double>(memory_ / 2) / in.rate_hz;
+    const Index delay = memory_ / 2;
+    latency_s_ = static_cast<double>(delay) / in.rate_hz;
     StreamFormat out = in;
     out.rate_hz = in.rate_hz / factor;
     out.start_s = in.start_s - latency_s_;

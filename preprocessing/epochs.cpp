@@ -142,7 +142,7 @@ class Epochs final : public Typed<Epochs> {
  private:
   struct Waiting {
     std::int64_t first = 0, due = 0, key = 0;  ///< its first frame; how many frames must have come; the event's id
-    auto operator<=>(const Waiting&) const = default;
+    auto operator<=>(const Waiting&) const = default;  // NOLINT(modernize-use-nullptr): said of the compiler's own code
   };
   template <class T>
   T* store() noexcept {

@@ -113,7 +113,8 @@ class Fir final : public Typed<Fir> {
     const auto taps = fir_taps(p_, in.rate_hz, context);
     kernel_.prepare(taps, in.size());
     memory_ = taps.size() - 1;
-    latency_s_ = static_cast<double>(memory_ / 2) / in.rate_hz;
+    const Index delay = memory_ / 2;
+    latency_s_ = static_cast<double>(delay) / in.rate_hz;
     StreamFormat out = in;
     out.start_s = in.start_s - latency_s_;
     return out;

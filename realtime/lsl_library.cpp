@@ -98,7 +98,8 @@ std::string try_loading(const fs::path& file, std::shared_ptr<LslLibrary>& found
   lsl->file = file;
   const std::int64_t before = steady_ns();
   const double lsl_s = lsl->local_clock();
-  lsl->steady_offset_s = static_cast<double>(before + (steady_ns() - before) / 2) * 1e-9 - lsl_s;
+  const std::int64_t middle = before + (steady_ns() - before) / 2;
+  lsl->steady_offset_s = static_cast<double>(middle) * 1e-9 - lsl_s;
   found = std::move(lsl);
   return {};
 }

@@ -21,7 +21,7 @@ namespace percept {
 
 struct RedisParams {
   std::string host = "127.0.0.1", socket, stream, name = "activity", samples = "samples", type = "int16",
-              order = "channels", counter = "", time = "ts", from = "$";
+              order = "channels", counter, time = "ts", from = "$";
   std::int64_t port = 6379, rows = 0, frames = 1, ticks = 1;
   double rate_hz = 0, scale = 1, wait_s = 10;
   static constexpr auto fields() {

@@ -84,9 +84,10 @@ void check(const Value& g) {
     }
     if (r.find("samples")) require_bytes(r, "samples", place, n * r.get("draws", 0) * pixels * channels);
     for (auto& [name, values] : need(r, "values", place).as_table()) {
-      if (!measures.find(name)) refuse(place + ".values." + name, "one of the measures", "none of that name");
+      const auto at = fmt::format("{}.values.{}", place, name);
+      if (!measures.find(name)) refuse(at, "one of the measures", "none of that name");
       if (!values.is_array() || std::ssize(values.as_array()) != n)
-        refuse(place + ".values." + name, fmt::format("{} numbers", n), to_json(values).substr(0, 60));
+        refuse(at, fmt::format("{} numbers", n), to_json(values).substr(0, 60));
     }
   }
 }
