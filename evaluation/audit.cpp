@@ -35,6 +35,14 @@ struct Moments {
     yx.noalias() += ys * xs.transpose();
     yy += ys.squaredNorm();
   }
+  /// Of the first features alone.
+  Moments first(Index features) const {
+    Moments m = *this;
+    m.x.conservativeResize(features);
+    m.xx.conservativeResize(features, features);
+    m.yx.conservativeResize(Eigen::NoChange, features);
+    return m;
+  }
   Moments minus(const Moments& o) const {
     Moments m = *this;
     m.n -= o.n;
@@ -91,17 +99,16 @@ Confounds time_confounds(std::int64_t frames) {
   return c;
 }
 
-Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames, double rate_hz, double start_s) {
-  constexpr std::size_t kMostTargets = 64;
-  constexpr Index kMostBins = 40;
-  Confounds c;
-  c.name = "trial";
+namespace {
+struct Trial {
+  std::int64_t first, end;
+  std::pair<std::int32_t, double> target;
+};
+
+/// marked: events of the label "trial", else those that are about all rows.
+std::vector<Trial> trials_of(const std::vector<Event>& events, bool marked, std::int64_t frames, double rate_hz,
+                             double start_s) {
   const Label marker = Label::of("trial");
-  const bool marked = std::any_of(events.begin(), events.end(), [&](const Event& e) { return e.label == marker; });
-  struct Trial {
-    std::int64_t first, end;
-    std::pair<std::int32_t, double> target;
-  };
   std::vector<Trial> trials;
   for (auto& e : events) {
     if (marked ? e.label != marker : e.row >= 0) continue;
@@ -115,6 +122,25 @@ Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames,
     trials.push_back({at, end, {e.label.id(), std::isfinite(e.value) ? e.value : 0}});
   }
   std::erase_if(trials, [](const Trial& t) { return t.end <= t.first; });
+  return trials;
+}
+}  // namespace
+
+std::vector<std::int64_t> trial_starts(const std::vector<Event>& events, std::int64_t frames, double rate_hz,
+                                       double start_s) {
+  std::vector<std::int64_t> starts;
+  for (auto& t : trials_of(events, true, frames, rate_hz, start_s)) starts.push_back(t.first);
+  return starts;
+}
+
+Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames, double rate_hz, double start_s) {
+  constexpr std::size_t kMostTargets = 64;
+  constexpr Index kMostBins = 40;
+  Confounds c;
+  c.name = "trial";
+  const Label marker = Label::of("trial");
+  const bool marked = std::any_of(events.begin(), events.end(), [&](const Event& e) { return e.label == marker; });
+  const auto trials = trials_of(events, marked, frames, rate_hz, start_s);
   if (trials.size() < 2) {
     c.doc = "the recording has fewer than two trials";
     return c;
@@ -135,10 +161,11 @@ Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames,
     for (Index b = 0; b < bins; ++b) c.features.push_back(fmt::format("target {} bin {}", t + 1, b + 1));
   c.features.emplace_back("trial number");
   c.features.emplace_back("trial number^2");
+  c.trends = 2;
   c.x.setZero(n_targets * bins + 2, frames);
   for (std::size_t i = 0; i < trials.size(); ++i) {
     const Index target = targets.at(trials[i].target);
-    const double phase = 2 * (static_cast<double>(i) + 0.5) / static_cast<double>(trials.size()) - 1;
+    const double phase = (static_cast<double>(i) + 0.5) / static_cast<double>(trials.size());
     const std::int64_t next = i + 1 < trials.size() ? trials[i + 1].first : frames;
     for (std::int64_t k = trials[i].first; k < next; ++k) {
       if (k < trials[i].end) c.x(target * bins + (k - trials[i].first) * bins / longest, k) = 1;
@@ -149,24 +176,46 @@ Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames,
   return c;
 }
 
-Confounds past_confounds(const Eigen::MatrixXd& truth) {
-  constexpr Index kFrames = 5;
+Confounds past_confounds(const Eigen::MatrixXd& truth, const std::vector<std::int64_t>& trial_starts) {
+  constexpr Index kFrames = 5, kMostFeatures = 1000;
+  constexpr std::size_t kFewestTrials = 10;
+  const Index values = kFrames * truth.rows();
+  const bool apart = trial_starts.size() >= kFewestTrials && (kFrames + 1) * (values + 1) <= kMostFeatures;
   Confounds c;
   c.name = "past";
   c.doc = fmt::format(
-      "the target's true values in the {} frames before, which no decoder is told: how predictable the target is",
-      kFrames);
-  c.x = Eigen::MatrixXd::Constant(kFrames * truth.rows(), truth.cols(), std::numeric_limits<double>::quiet_NaN());
-  for (Index lag = 1; lag <= kFrames; ++lag) {
-    for (Index i = 0; i < truth.rows(); ++i) c.features.push_back(fmt::format("output {} {} frames ago", i + 1, lag));
-    const Index n = std::max<Index>(0, truth.cols() - lag);
-    c.x.block((lag - 1) * truth.rows(), truth.cols() - n, truth.rows(), n) = truth.leftCols(n);
+      "the target's true values in the {} frames before, which no decoder is told: how predictable the target is{}",
+      kFrames,
+      apart ? fmt::format("; {} trials, each of whose first {} frames has weights of its own", trial_starts.size(),
+                          kFrames)
+            : "");
+  const Index groups = apart ? kFrames + 1 : 1;  // the first, second, ... frame of a trial, and all others
+  c.x.setZero(groups * values + groups - 1, truth.cols());
+  for (Index group = 0; group < groups; ++group)
+    for (Index lag = 1; lag <= kFrames; ++lag)
+      for (Index i = 0; i < truth.rows(); ++i)
+        c.features.push_back(fmt::format("output {} {} frames ago{}", i + 1, lag,
+                                         group + 1 < groups ? fmt::format(", frame {} of a trial", group + 1) : ""));
+  for (Index group = 0; group + 1 < groups; ++group)
+    c.features.push_back(fmt::format("frame {} of a trial", group + 1));
+  std::size_t next = 0;
+  std::int64_t first = -kFrames;  // of the trial; before the first one, long ago
+  for (Index k = 0; k < truth.cols(); ++k) {
+    while (apart && next < trial_starts.size() && trial_starts[next] <= k) first = trial_starts[next++];
+    const Index group = apart ? std::min<Index>(kFrames, k - first) : 0;
+    for (Index lag = 1; lag <= kFrames; ++lag)
+      for (Index i = 0; i < truth.rows(); ++i)
+        c.x(group * values + (lag - 1) * truth.rows() + i, k) =
+            k >= lag ? truth(i, k - lag) : std::numeric_limits<double>::quiet_NaN();
+    if (group + 1 < groups) c.x(groups * values + group, k) = 1;
   }
   return c;
 }
 
 Eigen::MatrixXd ConfoundFit::predict(const Eigen::MatrixXd& x) const {
-  Eigen::MatrixXd y = (weight * x).colwise() + offset;
+  Eigen::MatrixXd y = (weight.leftCols(x.rows() - low.size()) * x.topRows(x.rows() - low.size())).colwise() + offset;
+  for (Index k = 0; k < y.cols(); ++k)
+    y.col(k) += weight.rightCols(low.size()) * x.col(k).tail(low.size()).cwiseMax(low).cwiseMin(high);
   for (Index k = 0; k < y.cols(); ++k)
     if (!complete(x, k)) y.col(k) = mean;
   return y;
@@ -191,6 +240,8 @@ ConfoundFit fit_confounds(const Confounds& confounds, const Eigen::MatrixXd& y, 
                     fmt::format("{}", n));
   Eigen::MatrixXd x = confounds.x(Eigen::all, frames), t = y(Eigen::all, frames);
   const Eigen::VectorXd mean = x.rowwise().mean(), target_mean = t.rowwise().mean();
+  const Eigen::VectorXd low = x.bottomRows(confounds.trends).rowwise().minCoeff(),
+                        high = x.bottomRows(confounds.trends).rowwise().maxCoeff();
   x.colwise() -= mean;
   t.colwise() -= target_mean;
   Eigen::VectorXd scale = (x.rowwise().squaredNorm() / static_cast<double>(n)).cwiseSqrt();
@@ -209,19 +260,32 @@ ConfoundFit fit_confounds(const Confounds& confounds, const Eigen::MatrixXd& y, 
     all.add(x.middleCols(first, end - first), t.middleCols(first, end - first));
   }
   double best = 0, best_error = std::numeric_limits<double>::infinity();
-  for (int power = 4; power >= -4; --power) {  // from strong to weak: the strongest wins a draw
-    const double ridge = std::pow(10.0, power);
-    double error = 0;
-    for (auto& b : blocks) error += squared_error(solve(all.minus(b), ridge), b);
-    if (error < best_error) {
-      best_error = error;
-      best = ridge;
+  Index best_features = 0;
+  // from simple to rich, and from strong to weak: the first wins a draw
+  for (Index features = x.rows() - confounds.trends; features <= x.rows();
+       features += std::max<Index>(1, confounds.trends)) {
+    const Moments of_all = all.first(features);
+    for (int power = 4; power >= -4; --power) {
+      const double ridge = std::pow(10.0, power);
+      double error = 0;
+      for (auto& b : blocks) {
+        const Moments held = b.first(features);
+        error += squared_error(solve(of_all.minus(held), ridge), held);
+      }
+      if (error < best_error) {
+        best_error = error;
+        best = ridge;
+        best_features = features;
+      }
     }
   }
-  ConfoundFit fit = solve(all, best);
+  ConfoundFit fit = solve(all.first(best_features), best);
+  fit.weight.conservativeResizeLike(Eigen::MatrixXd::Zero(t.rows(), x.rows()));
   fit.weight = fit.weight * scale.asDiagonal();
   fit.offset += target_mean - fit.weight * mean;
   fit.mean = target_mean;
+  fit.low = low;
+  fit.high = high;
   return fit;
 }
 

@@ -20,6 +20,9 @@ struct Confounds {
   std::string doc;   ///< what is in it, a sentence for the reader
   std::vector<std::string> features;
   Eigen::MatrixXd x;  ///< features x frames; no row: this confound does not exist here
+  /// The last so many features go on and on, like a trial's number: a fit leaves them out where it does better without
+  /// on held-out blocks. A control that is tested on later trials is else spoilt by them, and flatters the decoder.
+  Index trends = 0;
 };
 
 /// Time alone: powers of time up to 3 and 8 sine/cosine pairs of the recording's length, scaled to [-1, 1].
@@ -30,18 +33,26 @@ Confounds time_confounds(std::int64_t frames);
 /// (at most 64 different ones; more: no target). No row when there are fewer than two trials.
 Confounds trial_confounds(const std::vector<Event>& events, std::int64_t frames, double rate_hz, double start_s);
 
-/// The target's own past: its values in the five frames before. It is told the truth up to the frame before, which no decoder is: what it reaches is how predictable the target is, and what is
-/// left of a decoder's score without it is what the brain added to that.
-Confounds past_confounds(const Eigen::MatrixXd& truth);
+/// First frame of each trial that lies in the recording: at or after the events of the label "trial", rising.
+std::vector<std::int64_t> trial_starts(const std::vector<Event>& events, std::int64_t frames, double rate_hz,
+                                       double start_s);
+
+/// The target's own past: its values in the five frames before. It is told the truth up to the frame before, which no
+/// decoder is: what it reaches is how predictable the target is, and what is left of a decoder's score without it is
+/// what the brain added to that. Where there are at least ten trials, each of the first five frames of a trial has
+/// weights and an offset of its own, and so have all others: what was before a joint of glued trials says nothing of
+/// what comes after it, and would blunt the weights of all frames.
+Confounds past_confounds(const Eigen::MatrixXd& truth, const std::vector<std::int64_t>& trial_starts = {});
 
 /// y = weight * x + offset, by ridge on standardised features; the strength (1e-4 ... 1e4 times the number of frames,
-/// by tens) is the best on contiguous blocks of the training frames, five for each range.
+/// by tens) is the best on contiguous blocks of the training frames, five for each range, and so is having the trends or not.
 struct ConfoundFit {
-  Eigen::MatrixXd weight;  ///< outputs x features
-  Eigen::VectorXd offset;  ///< outputs
-  Eigen::VectorXd mean;    ///< of the outputs in training
+  Eigen::MatrixXd weight;     ///< outputs x features
+  Eigen::VectorXd offset;     ///< outputs
+  Eigen::VectorXd mean;       ///< of the outputs in training
+  Eigen::VectorXd low, high;  ///< of each trend in training
   double ridge = 0;
-  /// The mean where a feature is missing.
+  /// The mean where a feature is missing. A trend goes no further than it went in training.
   Eigen::MatrixXd predict(const Eigen::MatrixXd& x) const;
 };
 /// Sees the frames of `train` only; those with NaN in y are left out. Throws DataError when fewer than 10 are left.

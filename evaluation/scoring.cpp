@@ -252,7 +252,10 @@ std::vector<std::vector<Control>> audit(const std::vector<ScoreSpec>& specs, con
         if (clocked) confounds = time_confounds(p.axis.count);
         else absent = "items have no clock";
       } else if (wanted == "past") {
-        if (clocked) confounds = past_confounds(folds[0].experiment->truth(p.target, p.axis));
+        if (clocked)
+          confounds = past_confounds(folds[0].experiment->truth(p.target, p.axis),
+                                     trial_starts(folds[0].experiment->recording().events, p.axis.count,
+                                                  p.axis.format.rate_hz, p.axis.format.start_s));
         else absent = "items have no past";
       } else if (!clocked) {
         absent = "items have no trials";

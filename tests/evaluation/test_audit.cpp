@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -99,6 +100,94 @@ TEST(Audit, ThePastAloneKnowsWhatATargetRepeats) {
   last.rightCols(y.cols() - 1) = y.leftCols(y.cols() - 1);
   EXPECT_LT(score_after_removal("r", past_confounds(y), y, last, first, second).values[0], 0.05);
   EXPECT_NEAR(score_after_removal("r", past_confounds(y), y, 0.9 * last + e, first, second).values[0], 1, 1e-3);
+}
+
+TEST(Audit, TheTrialControlKeepsATrendOnlyWhereItHoldsOnHeldOutBlocks) {
+  // 120 trials of 10 rows to two targets, one up and one down; tested on later ones
+  std::vector<Event> events;
+  Eigen::MatrixXd flat = noise(1, 1200, 31), rising;
+  for (Index t = 0; t < 120; ++t) {
+    Event e;
+    e.onset_s = static_cast<double>(t);
+    e.label = Label::of("trial");
+    e.value = static_cast<double>((t * t / 3) % 2);
+    events.push_back(e);
+    flat.middleCols(10 * t, 10).array() += e.value ? 3 : -3;
+  }
+  rising = flat;
+  for (Index k = 0; k < 1200; ++k) rising(0, k) += static_cast<double>(k / 10) / 5;
+  const Confounds trial = trial_confounds(events, 1200, 10, 0);
+  EXPECT_EQ(trial.trends, 2);
+  const std::vector<RowRange> early{{0, 399}}, late{{400, 1199}};
+  // 1 of 10 parts of the variance is noise
+  EXPECT_GT(score_confounds("r2", trial, flat, early, late).values[0], 0.88);
+  EXPECT_TRUE(fit_confounds(trial, flat, early).weight.rightCols(2).isZero());
+  const ConfoundFit fit = fit_confounds(trial, rising, kEven);
+  EXPECT_FALSE(fit.weight.rightCols(2).isZero());
+  EXPECT_GT(score_confounds("r2", trial, rising, kEven, kOdd).values[0], 0.9);
+  // beyond the last training trial a trend stays where it was
+  const ConfoundFit before = fit_confounds(trial, rising, early);
+  ASSERT_FALSE(before.weight.rightCols(2).isZero());
+  Eigen::MatrixXd last = trial.x.col(399);
+  const double at_the_end = before.predict(last)(0, 0);
+  last.bottomRows(2) = trial.x.bottomRows(2).col(1199);
+  EXPECT_EQ(before.predict(last)(0, 0), at_the_end);
+}
+
+TEST(Audit, ThePastEndsAtTheJointsOfTrials) {
+  // y_t = 0.9 y_{t-1} + e inside a trial; each of the glued trials begins at a draw of its own, about 3
+  constexpr Index kRows = 20, kTrials = 1000, kAll = kRows * kTrials;
+  const Eigen::MatrixXd e = noise(1, kAll, 23);
+  Eigen::MatrixXd y(1, kAll);
+  std::vector<std::int64_t> starts;
+  std::vector<Event> events;
+  for (Index t = 0; t < kAll; ++t) {
+    y(0, t) = t % kRows ? 0.9 * y(0, t - 1) + e(0, t) : 3 + 5 * e(0, t);
+    if (t % kRows) continue;
+    starts.push_back(t);
+    Event begin;
+    begin.onset_s = static_cast<double>(t) / 10;
+    begin.label = Label::of(t % 40 ? "blink" : "trial");
+    events.push_back(begin);
+  }
+  EXPECT_THAT(trial_starts(events, 100, 10, 0), ::testing::ElementsAre(0, 40, 80));
+  EXPECT_TRUE(trial_starts({}, 100, 10, 0).empty());
+
+  const std::vector<RowRange> first{{0, kAll / 2 - 1}}, second{{kAll / 2, kAll - 1}};
+  // what can be known: the error is that of e, but at a beginning, whose draw (5 e) is not to be known at all
+  const Eigen::MatrixXd tested = y.rightCols(kAll / 2);
+  double error = 0;
+  for (Index t = 0; t < kAll / 2; ++t) {
+    const double draw = e(0, kAll / 2 + t);
+    error += t % kRows ? draw * draw : 25 * draw * draw;
+  }
+  const double best = 1 - error / (tested.array() - tested.mean()).square().sum();
+  const double apart = score_confounds("r2", past_confounds(y, starts), y, first, second).values[0];
+  EXPECT_NEAR(apart, best, 0.01);
+  EXPECT_LT(score_confounds("r2", past_confounds(y), y, first, second).values[0], best - 0.04);
+  // where trials join smoothly, nothing is lost by telling them apart
+  Eigen::MatrixXd smooth = e;
+  for (Index t = 1; t < kAll; ++t) smooth(0, t) += 0.9 * smooth(0, t - 1);
+  EXPECT_NEAR(score_confounds("r2", past_confounds(smooth, starts), smooth, first, second).values[0],
+              score_confounds("r2", past_confounds(smooth), smooth, first, second).values[0], 0.005);
+
+  // the frames of a trial's beginning have columns of their own; few trials, or many outputs, have none
+  const Confounds past = past_confounds(y, starts);
+  ASSERT_EQ(past.x.rows(), 6 * 5 + 5);
+  ASSERT_EQ(static_cast<Index>(past.features.size()), past.x.rows());
+  Eigen::VectorXd wanted = Eigen::VectorXd::Zero(35);
+  wanted.segment(10, 5) = y.middleCols(37, 5).transpose().reverse();
+  wanted[32] = 1;
+  EXPECT_EQ(past.x.col(42), wanted) << "the third frame of a trial";
+  EXPECT_EQ(past.features[10], "output 1 1 frames ago, frame 3 of a trial");
+  EXPECT_EQ(past.features[32], "frame 3 of a trial");
+  wanted.setZero();
+  wanted.segment(25, 5) = y.middleCols(40, 5).transpose().reverse();
+  EXPECT_EQ(past.x.col(45), wanted);
+  EXPECT_EQ(past.x.col(59).head(25).norm(), 0);
+  EXPECT_EQ(past_confounds(y, {0, 20, 40, 60, 80, 100, 120, 140, 160}).x.rows(), 5);
+  EXPECT_EQ(past_confounds(noise(40, 400, 24), starts).x.rows(), 200);
+  EXPECT_TRUE(past_confounds(y, {7, 20, 40, 60, 80, 100, 120, 140, 160, 180}).x.col(6).head(25).isZero());
 }
 
 TEST(Audit, WithoutAPastTheMeanIsPredicted) {
