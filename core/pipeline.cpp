@@ -13,7 +13,7 @@ namespace {
 
 const std::vector<std::string> kSections{"title", "description", "input", "prior", "stage",
                                          "split", "search",      "score", "run",   "output"};
-const std::vector<std::string> kConfounds{"time", "trial", "past", "shuffled"};
+const std::vector<std::string> kConfounds{"time", "trial", "past", "shuffled", "mean", "class", "no_brain"};
 
 /// For the reference page: the values are read by read_prior(), because labels may be numbers or texts.
 struct PriorSection {
@@ -51,9 +51,9 @@ struct OutputSection {
   }
 };
 struct ScoreSection {
-  std::string name, from, part, target;
+  std::string name, from, part, target, category;
   std::vector<std::string> metrics{"rmse"};
-  std::vector<std::string> confounds = kConfounds;
+  std::vector<std::string> confounds;
   std::int64_t permutations = 200, shuffles = 5, bootstrap = 1000;
   double bootstrap_block_s = 0;
   static constexpr auto fields() {
@@ -62,9 +62,17 @@ struct ScoreSection {
         field("from", &ScoreSection::from, "", "Node that is scored; empty: the last one."),
         field("part", &ScoreSection::part, "", "Part of its frames; empty: mean, or the first."),
         field("target", &ScoreSection::target, "", "Stream it is compared with; empty: the target of the pipeline."),
-        field("metrics", &ScoreSection::metrics, "",
-              "rmse, nrmse, maae, r2, r, mean_r, median_error; median_error_px says and requires the target's unit."),
-        field("confounds", &ScoreSection::confounds, "", "Controls beside the score: time, trial, past, shuffled."),
+        field(
+            "metrics", &ScoreSection::metrics, "",
+            "rmse, nrmse, maae, r2, r, mean_r, median_error (median_error_px says and requires the target's unit); of "
+            "items: pcc, mse, psnr, ssim_gaussian, ssim_uniform7, ssim_uniform11, identification, top1_10way, "
+            "accuracy."),
+        field("category", &ScoreSection::category, "",
+              "Column with the class of each item (table.column), which the control \"class\" is told."),
+        field("confounds", &ScoreSection::confounds, "",
+              "Controls beside the score, default of a clock: time, trial, past, shuffled; of items: mean (of the "
+              "training targets), class (the same of the true class, where category is given), no_brain (the pipeline "
+              "without the activity), shuffled."),
         field("permutations", &ScoreSection::permutations, "", "Circular shifts behind the p-value.", 0, 1e6),
         field("shuffles", &ScoreSection::shuffles, "", "Refits on shifted activity.", 0, 1e4),
         field("bootstrap", &ScoreSection::bootstrap, "", "Resamples behind an interval.", 0, 1e6),
@@ -532,12 +540,13 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
     s.part = given_score.part;
     s.target = given_score.target;
     s.metrics = given_score.metrics;
-    s.confounds = given_score.confounds;
+    s.category = given_score.category;
+    if (t.contains("confounds")) s.confounds = given_score.confounds;
     s.permutations = given_score.permutations;
     s.shuffles = given_score.shuffles;
     s.bootstrap = given_score.bootstrap;
     s.bootstrap_block_s = given_score.bootstrap_block_s;
-    for (auto& c : s.confounds)
+    for (auto& c : given_score.confounds)
       if (std::find(kConfounds.begin(), kConfounds.end(), c) == kConfounds.end())
         throw ConfigError(s.where + ".confounds", "\"" + c + "\"",
                           fmt::format("{}{}", fmt::join(kConfounds, ", "), did_you_mean(c, kConfounds)));

@@ -83,9 +83,10 @@ struct ScoreSpec {
   std::string part;    ///< "" = "mean" where there is one, else the first
   std::string target;  ///< "" = that of the scored node
   std::vector<std::string> metrics;
-  std::vector<std::string> confounds{"time", "trial", "past", "shuffled"};
-  std::int64_t permutations = 200;  ///< circular shifts behind the p-value
-  std::int64_t shuffles = 5;        ///< refits on shifted activity behind the shuffled control
+  std::string category;                               ///< "table.column" with the class of each item; "" = none
+  std::optional<std::vector<std::string>> confounds;  ///< controls; not given: those of the axis (evaluation/scoring.h)
+  std::int64_t permutations = 200;                    ///< shifts, or pairings of items, behind the p-value
+  std::int64_t shuffles = 5;  ///< refits on shifted activity, or on items paired at random, behind the shuffled control
   std::int64_t bootstrap = 1000;
   double bootstrap_block_s = 0;  ///< 0: chosen from the target's autocorrelation
   std::string where;

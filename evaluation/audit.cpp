@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "evaluation/bootstrap.h"
+#include "evaluation/item_metrics.h"
 #include "evaluation/split.h"
 #include "numerics/random.h"
 
@@ -342,6 +343,31 @@ ShiftNull shift_null(const std::string& metric, const Eigen::MatrixXd& truth, co
       "{} circular shifts of the truth against what was decoded, each by at least {} frames; p = (1 + as good) / (1 + "
       "{})",
       null.values.size(), null.min_shift, null.values.size());
+  return null;
+}
+
+ShiftNull pairing_null(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
+                       const std::vector<Index>& shape, Index count, std::uint64_t seed) {
+  const Score real = score(metric, truth, decoded, shape);
+  if (std::isnan(real.headline()))
+    throw DataError("audit", metric, "a score to compare with shuffled ones",
+                    *std::find_if(real.reasons.begin(), real.reasons.end(), [](auto& r) { return !r.empty(); }));
+  ShiftNull null;
+  const KeyedRandom random(seed, "audit.pairing");
+  for (Index i = 0; i < count; ++i) {
+    const auto order = random_order(random, truth.cols(), i);
+    if (real.info.kind != MetricInfo::Kind::item) {
+      null.values.push_back(score(metric, truth(Eigen::all, order), decoded).headline());
+      continue;
+    }
+    const auto items = item_values(real.info, truth, decoded, shape, order).values;
+    double sum = 0, n = 0;
+    for (double v : items)
+      if (!std::isnan(v)) sum += v, ++n;
+    null.values.push_back(sum / n);
+  }
+  null.p = permutation_p(real.headline(), null.values, real.info.lower_is_better);
+  null.method = fmt::format("{0} random pairings of true and decoded items; p = (1 + as good) / (1 + {0})", count);
   return null;
 }
 

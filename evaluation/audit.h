@@ -70,12 +70,15 @@ Eigen::MatrixXd circular_shift(const Eigen::MatrixXd& m, Index shift);
 struct ShiftNull {
   std::vector<double> values;  ///< headline of the metric, one a shift
   double p = 1;
-  Index min_shift = 0;  ///< frames
+  Index min_shift = 0;  ///< frames; 0 of items
   std::string method;   ///< a sentence for the reader, with the count
 };
 /// What was decoded against the truth shifted in time, on the test frames: min_shift 0 takes the decorrelation time of
 /// both (decorrelation_frames), at most a quarter of the frames.
 ShiftNull shift_null(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
                      Index count, std::uint64_t seed, Index min_shift = 0);
+/// What was decoded of items against true ones paired at random. shape: of one item.
+ShiftNull pairing_null(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
+                       const std::vector<Index>& shape, Index count, std::uint64_t seed);
 
 }  // namespace percept::evaluation

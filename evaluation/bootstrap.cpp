@@ -182,7 +182,14 @@ Bootstrap bootstrap(const Score& score, const Eigen::MatrixXd& truth, const Eige
     chosen.block_frames = automatic_block(error);
   }
   Bootstrap result;
-  if (score.info.median) {
+  if (score.info.kind == MetricInfo::Kind::item) {
+    // sums over the items of one, and of their values; what is left out counts for nothing
+    Eigen::MatrixXd sums = Eigen::MatrixXd::Zero(2, truth.cols());
+    for (Index k = 0; k < truth.cols(); ++k)
+      if (const double v = score.items[static_cast<std::size_t>(k)]; !std::isnan(v)) sums.col(k) << 1, v;
+    result = bootstrap_sums(
+        sums, starts, 1, [](std::span<const double> s, std::span<double> values) { values[0] = s[1] / s[0]; }, chosen);
+  } else if (score.info.kind == MetricInfo::Kind::median) {
     const auto error = frame_errors(truth, decoded);
     std::vector<double> taken;
     result = bootstrap_blocks(
@@ -226,6 +233,7 @@ Value to_value(const Score& score, const Bootstrap* bootstrap, const std::vector
   v["doc"] = score.info.doc;
   v["frames"] = score.frames;
   v["missing"] = score.missing;
+  if (const double sd = score.sd(); std::isfinite(sd)) v["sd"] = sd;
   if (bootstrap) v["interval"] = bootstrap->method;
   if (score.info.per_output) {
     Value outputs = Value::array();

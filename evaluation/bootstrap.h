@@ -63,8 +63,8 @@ Index automatic_block(const Eigen::MatrixXd& series);
 /// n)) lags): the longest over the rows. At least 1.
 Index decorrelation_frames(const Eigen::MatrixXd& series);
 
-/// {"name", "value", "low", "high", "unit", "lower_is_better", "doc", "frames", "missing", "reason"?, "interval"?,
-///  "outputs": [{"name", "value", "low", "high", "reason"?}]?}: what a report's score holds (see report/report.h).
+/// {"name", "value", "low", "high", "unit", "lower_is_better", "doc", "frames", "missing", "sd"?, "reason"?,
+///  "interval"?, "outputs": [{"name", "value", "low", "high", "reason"?}]?}: what a report's score holds (see report/report.h).
 /// A NaN becomes null beside its reason. `bootstrap` may be nullptr. output_names: one an output, or empty.
 Value to_value(const Score& score, const Bootstrap* bootstrap = nullptr,
                const std::vector<std::string>& output_names = {});

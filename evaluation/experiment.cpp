@@ -249,6 +249,61 @@ std::shared_ptr<const Experiment> Experiment::uncounted() const {
   return copy;
 }
 
+std::shared_ptr<const Experiment> Experiment::blind(const std::vector<RowRange>& train) const {
+  /// Every frame is the same.
+  struct Constant final : SampleSource {
+    Eigen::VectorXd frame;
+    std::int64_t n = 0;
+    std::int64_t frames() const override { return n; }
+    void read(std::int64_t, MutableFrames out) const override {
+      for (Index k = 0; k < out.frames; ++k)
+        copy_frames(ConstFrames(frame.data(), Scalar::f64, frame.size(), 1, frame.size()), out.slice(k, 1));
+    }
+  };
+  auto copy = std::make_shared<Experiment>(*this);
+  copy->options_.counters = nullptr;
+  std::set<std::string> read;  // by nodes below the prefix
+  for (auto& s : order_)
+    if (!prefix_.contains(s.node.name))
+      for (auto& ref : s.node.from) read.insert(reference_name(ref, known_));
+  for (auto& s : copy->derived_.streams) {
+    if (s.format.axis != Axis::item || !read.contains(s.name)) continue;
+    auto constant = std::make_shared<Constant>();
+    constant->n = s.frames();
+    constant->frame = Eigen::VectorXd::Zero(s.format.size());
+    Eigen::VectorXd count = constant->frame, frame = constant->frame;
+    for (std::int64_t p = 0; p < s.frames(); ++p) {
+      const auto key = item_key(s, p);
+      if (std::none_of(train.begin(), train.end(),
+                       [&](auto& r) { return key >= item_key(lead_, r.first) && key <= item_key(lead_, r.second); }))
+        continue;
+      s.samples->read(p, MutableFrames(frame.data(), Scalar::f64, frame.size(), 1, frame.size()));
+      for (Index i = 0; i < frame.size(); ++i) {
+        if (!std::isfinite(frame(i))) continue;
+        constant->frame(i) += frame(i);
+        count(i) += 1;
+      }
+    }
+    constant->frame.array() /= count.array();  // never there: missing
+    s.samples = std::move(constant);
+  }
+  return copy;
+}
+
+std::vector<std::int32_t> Experiment::groups_of(const InnerSplit& inner) const {
+  if (lead_.format.axis == Axis::time || !inner.groups.empty()) return inner.groups;
+  std::vector<std::int32_t> each(static_cast<std::size_t>(lead_.frames()));
+  for (std::size_t k = 0; k < each.size(); ++k) each[k] = static_cast<std::int32_t>(k);
+  return each;
+}
+
+std::vector<Fold> Experiment::cut_again(const std::vector<RowRange>& train, std::int64_t folds, std::int64_t gap,
+                                        const InnerSplit& inner, const std::string& where) const {
+  const auto groups = groups_of(inner);
+  return groups.empty() ? inner_folds(train, folds, gap, where, inner.trials)
+                        : inner_folds_of_groups(train, folds, groups, where);
+}
+
 RunOptions Experiment::run_options(Counters* counters) const {
   RunOptions o;
   o.precision = pipeline_.precision;
@@ -353,9 +408,16 @@ Experiment::TargetSource Experiment::find_target(const TargetSpec& target) const
   const std::string name = target.from.substr(0, dot), part = target.from.substr(dot + 1);
   if (const Table* table = recording_.table(name)) {
     found.column = table->find(part);
-    if (!found.column || found.column->is_text())
-      throw ConfigError(where, "\"" + target.from + "\"", "a column of numbers of that table");
+    if (!found.column) {
+      std::vector<std::string> columns;
+      for (auto& c : table->columns) columns.push_back(c.name);
+      throw ConfigError(
+          where, "\"" + target.from + "\"",
+          fmt::format("a column of that table: {}{}", fmt::join(columns, ", "), did_you_mean(part, columns)));
+    }
+    found.values = codes_of(*found.column);
     found.format = item_format({1}, Scalar::f64, part);
+    found.format.parts[0].levels = levels_of(*found.column);
     return found;
   }
   found.stream = recording_.find(name);
@@ -383,7 +445,7 @@ Eigen::MatrixXd Experiment::target_at(const TargetSpec& target, const StreamForm
     for (Index k = 0; k < frames; ++k) {
       const auto row = keys[static_cast<std::size_t>(k)];
       if (row >= 0 && row < static_cast<std::int64_t>(source.column->size()))
-        y(0, k) = source.column->numbers[static_cast<std::size_t>(row)];
+        y(0, k) = source.values[static_cast<std::size_t>(row)];
     }
     return y;
   }
@@ -481,6 +543,8 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
     what["target"] = Value::object(
         {{"from", target->from}, {"lag_s", target->lag_s}, {"shift", static_cast<std::int64_t>(target_shift)}});
   const bool crossed = crosses(s);
+  const auto groups = groups_of(inner);
+  if (!inner.groups.empty()) what["groups"] = Value(std::vector<std::int64_t>(groups.begin(), groups.end()));
   if (crossed) what["inner"] = to_value(inner);
   const auto fit_key = key(what);
   auto kept = cache_->fit(fit_key);
@@ -492,26 +556,29 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
       names.erase(node.name);
       const auto quiet = uncounted();
       const auto gap = std::max<std::int64_t>(inner.gap, memory_across(inner.trials));
-      const auto folds = inner_folds(ranges, inner.folds, gap, node.where + ", inner folds", inner.trials);
+      const auto folds = cut_again(ranges, inner.folds, gap, inner, node.where + ", inner folds");
       for (std::size_t f = 0; f < folds.size(); ++f) {
         // as far around the fewer rows as around all
         const double part =
             static_cast<double>(count_frames(folds[f].train)) / static_cast<double>(count_frames(ranges));
-        const auto shift = static_cast<Index>(std::llround(static_cast<double>(target_shift) * part));
+        const auto shift = lead_.format.axis == Axis::item
+                               ? target_shift
+                               : static_cast<Index>(std::llround(static_cast<double>(target_shift) * part));
         const auto fitted = quiet->fit_nodes(names, folds[f].train, shift, inner);
         for (auto& rows : folds[f].test)
-          append_training(data, s, fitted, rows, static_cast<std::int32_t>(f), target, nullptr);
+          append_training(data, s, fitted, rows, static_cast<std::int32_t>(f), {}, target, nullptr);
       }
     } else {
       for (std::size_t r = 0; r < ranges.size(); ++r)
-        append_training(data, s, above, ranges[r], static_cast<std::int32_t>(r), target, &counters);
+        append_training(data, s, above, ranges[r], static_cast<std::int32_t>(r), groups, target, &counters);
     }
     if (!data || data->frames() == 0)
       throw DataError(recording_.name, node.name, "at least one training frame", "none");
     if (target && data->without_target() == data->frames())
       throw DataError(recording_.name, node.name + ".target", "a target for at least one training frame",
                       "none: do the clocks of input and target overlap?");
-    if (target) data->shift_target(target_shift);
+    if (target && lead_.format.axis == Axis::time) data->shift_target(target_shift);
+    else if (target && target_shift != 0) data->permute_target(pipeline_.seed, target_shift);
     Context context;
     context.node = node.name;
     context.seed = pipeline_.seed;
@@ -546,8 +613,8 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
 }
 
 void Experiment::append_training(std::unique_ptr<SpoolData>& data, const StageSpec& s, const Fitted& above,
-                                 const RowRange& rows, std::int32_t group, const std::optional<TargetSpec>& target,
-                                 Counters* counters) const {
+                                 const RowRange& rows, std::int32_t group, const std::vector<std::int32_t>& groups,
+                                 const std::optional<TargetSpec>& target, Counters* counters) const {
   auto nodes = above.nodes;
   NodeSpec input = s.node;
   input.name = s.node.name + ".input";
@@ -593,7 +660,13 @@ void Experiment::append_training(std::unique_ptr<SpoolData>& data, const StageSp
       if (piece.axis == Axis::time) piece.start_s = segment.format.time_of(at);
       y = target_at(*target, piece, n, keys, &rows);
     }
-    data->append(x, y, keys, group);
+    std::vector<std::int32_t> members(keys.size(), group);
+    if (!groups.empty())
+      for (std::size_t k = 0; k < keys.size(); ++k) {
+        const auto row = std::lower_bound(lead_.keys.begin(), lead_.keys.end(), keys[k]) - lead_.keys.begin();
+        members[k] = groups.at(static_cast<std::size_t>(row));
+      }
+    data->append(x, y, keys, members);
   }
 }
 

@@ -88,11 +88,16 @@ class Experiment {
   /// The same engine, but what happens in it is not counted: for controls. Nothing runs again.
   std::shared_ptr<const Experiment> uncounted() const;
 
+  /// The same engine, but where learned nodes read, every item is the mean over these lead rows: what is decoded then
+  /// depends on the training rows and the priors, and on nothing else. Of items only.
+  std::shared_ptr<const Experiment> blind(const std::vector<RowRange>& train) const;
+
   /// Fits every learned node that has no model on these closed ranges of lead rows, and sees nothing else.
-  /// target_shift: the target is moved circularly by so many frames against the input (the shuffled control).
+  /// target_shift: the target is moved circularly by so many frames against the input (the shuffled control); of items
+  /// it is the number of a random pairing of inputs and targets instead, 0 being the true one.
   /// A stage with StageInfo::cross_fit learns from what the learned nodes above it give for each inner fold when they
   /// are fitted on the others; TrainingBlock::groups are then the inner folds. The gap between them is at least the
-  /// memory of the prefix, and trials stay as whole as in the split.
+  /// memory of the prefix, and trials stay as whole as in the split. Otherwise the groups are those of `inner`.
   Fitted fit(const std::vector<RowRange>& train, Index target_shift = 0, const InnerSplit& inner = {}) const;
   /// Frames of these nodes over these ranges of lead rows, in one pass; each range is streamed from a fresh start.
   std::map<std::string, Decoded> apply(const Fitted& fitted, const std::vector<std::string>& nodes,
@@ -107,6 +112,11 @@ class Experiment {
   std::vector<RowRange> ranges_on(const FrameAxis& axis, const std::vector<RowRange>& lead_ranges) const;
   /// The target of a node: its own, or that of the nearest learned node above it.
   std::optional<TargetSpec> target_of(const std::string& node) const;
+  /// Of each lead row, for inner folds: those of `inner`, else each item its own, and none on the time axis.
+  std::vector<std::int32_t> groups_of(const InnerSplit& inner) const;
+  /// A training part cut once more: items by those groups, with a clock in blocks that leave the trials of `inner` whole.
+  std::vector<Fold> cut_again(const std::vector<RowRange>& train, std::int64_t folds, std::int64_t gap,
+                              const InnerSplit& inner, const std::string& where) const;
   /// Names of the learned nodes in the order they are fitted.
   std::vector<std::string> learned() const;
 
@@ -121,8 +131,9 @@ class Experiment {
   struct TargetSource {
     const Stream* stream = nullptr;
     const Column* column = nullptr;
-    Index offset = 0;     ///< first row of the stream
-    StreamFormat format;  ///< of the target alone
+    std::vector<double> values;  ///< of the column; a text is its place among the levels
+    Index offset = 0;            ///< first row of the stream
+    StreamFormat format;         ///< of the target alone
   };
   std::map<std::string, Segment> run_segment(const Recording& part, const std::vector<NodeSpec>& nodes,
                                              const std::vector<std::string>& names, Counters* counters) const;
@@ -141,9 +152,10 @@ class Experiment {
   /// Is the stage one to cross-fit, with anything above it that is fitted on the training rows?
   bool crosses(const StageSpec& stage) const;
   /// Appends what the stage's input is over these rows, beside the target. data is made with the first.
+  /// groups: of each lead row, or empty; then `group` is that of all.
   void append_training(std::unique_ptr<SpoolData>& data, const StageSpec& stage, const Fitted& above,
-                       const RowRange& rows, std::int32_t group, const std::optional<TargetSpec>& target,
-                       Counters* counters) const;
+                       const RowRange& rows, std::int32_t group, const std::vector<std::int32_t>& groups,
+                       const std::optional<TargetSpec>& target, Counters* counters) const;
   std::int64_t lead_frame(double t_s) const;
   Recording cut(const RowRange& lead_range) const;
   RunOptions run_options(Counters* counters) const;

@@ -7,15 +7,17 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <mutex>
 #include <numbers>
 
 #include "core/error.h"
+#include "evaluation/item_metrics.h"
 
 namespace percept::evaluation {
 
 namespace {
 
-constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
+constexpr const char* kNoFrame = "no frame has both a truth and a decoded value";
 
 // rows of frame_sums
 constexpr Index kScored = 0, kAngle = 1, kFirst = 2, kPerOutput = 7;
@@ -27,6 +29,15 @@ void check(const Eigen::MatrixXd& m, const char* name) {
       if (std::isinf(m(i, k)))
         throw DataError(name, fmt::format("output {} of frame {}", i, k), "a finite number, or NaN for missing",
                         "infinity");
+}
+
+void require_same_shape(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded) {
+  if (truth.rows() != decoded.rows() || truth.cols() != decoded.cols())
+    throw DataError("decoded", "shape",
+                    fmt::format("{} outputs x {} frames as in the truth", truth.rows(), truth.cols()),
+                    fmt::format("{} x {}", decoded.rows(), decoded.cols()));
+  check(truth, "truth");
+  check(decoded, "decoded");
 }
 
 bool scored(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded, Index k) {
@@ -44,20 +55,26 @@ double spread(double sum, double sum2, double n) {
 }  // namespace
 
 const std::vector<MetricInfo>& metrics() {
-  static const std::vector<MetricInfo> table = {
-      {"rmse", "target", "Root of the mean squared error over every output and frame.", true, false, 0},
-      {"nrmse", "1", "rmse divided by the root mean square of the truth: 1 is what decoding zero would score.", true,
-       false, 0},
-      {"maae", "rad",
-       "Mean absolute difference of direction: of atan2(second output, first output), wrapped to [0, pi].", true, false,
-       2},
-      {"r2", "1", "1 - SSE / SST, with the mean of the scored frames: 0 is what their mean would score.", false, true,
-       0},
-      {"r", "1", "Pearson correlation of truth and decoded.", false, true, 0},
-      {"mean_r", "1", "Pearson correlation of truth and decoded, averaged over the outputs.", false, false, 0},
-      {"median_error", "target", "Median over the frames of the distance between truth and decoded.", true, false, 0,
-       true},
-  };
+  static const std::vector<MetricInfo> table = [] {
+    std::vector<MetricInfo> all = {
+        {"rmse", "target", "Root of the mean squared error over every output and frame.", true, false, 0},
+        {"nrmse", "1", "rmse divided by the root mean square of the truth: 1 is what decoding zero would score.", true,
+         false, 0},
+        {"maae", "rad",
+         "Mean absolute difference of direction: of atan2(second output, first output), wrapped to [0, pi].", true,
+         false, 2},
+        {"r2", "1", "1 - SSE / SST, with the mean of the scored frames: 0 is what their mean would score.", false, true,
+         0},
+        {"r", "1", "Pearson correlation of truth and decoded.", false, true, 0},
+        {"mean_r", "1", "Pearson correlation of truth and decoded, averaged over the outputs.", false, false, 0},
+        {"median_error", "target", "Median over the frames of the distance between truth and decoded.", true, false, 0,
+         MetricInfo::Kind::median},
+    };
+    const auto& items = item_metrics();
+    all.insert(all.end(), items.begin(), items.end());
+    all.push_back(*top1_metric("top1_10way"));
+    return all;
+  }();
   return table;
 }
 
@@ -71,7 +88,7 @@ const MetricInfo& metric_info(const std::string& name, const std::string& where)
     std::map<std::string, MetricInfo> all;
     for (auto& m : metrics())
       for (const char* unit : {"px", "m", "cm", "mm", "m/s", "cm/s"})
-        if (m.median) {
+        if (m.kind == MetricInfo::Kind::median) {
           MetricInfo named = m;
           named.name += fmt::format("_{}", unit);
           named.unit = unit;
@@ -80,17 +97,35 @@ const MetricInfo& metric_info(const std::string& name, const std::string& where)
     return all;
   }();
   if (const auto found = with_unit.find(name); found != with_unit.end()) return found->second;
+  if (const auto top1 = top1_metric(name)) {
+    static std::mutex mutex;
+    static std::map<std::string, MetricInfo> all;
+    const std::lock_guard lock(mutex);
+    return all.emplace(name, *top1).first->second;
+  }
   throw ConfigError(where, name, fmt::format("one of {}{}", fmt::join(names, ", "), did_you_mean(name, names)));
 }
 
 void require_outputs(const MetricInfo& info, Index outputs, const std::string& where) {
   if (outputs < 1) throw ConfigError(where, info.name, "at least one output, found 0");
   if (info.outputs > 0 && outputs != info.outputs)
-    throw ConfigError(where, info.name, fmt::format("a target of {} outputs (x, y), found {}", info.outputs, outputs));
+    throw ConfigError(
+        where, info.name,
+        fmt::format("a target of {}, found {}",
+                    info.outputs == 1 ? "1 output" : fmt::format("{} outputs (x, y)", info.outputs), outputs));
+}
+
+void require_shape(const MetricInfo& info, const std::vector<Index>& shape, const std::string& where) {
+  const Index side = least_side(info);
+  if (side == 0) return;
+  if (shape.size() < 2 || shape[shape.size() - 1] < side || shape[shape.size() - 2] < side)
+    throw ConfigError(
+        where, info.name,
+        fmt::format("a target of images of at least {0} x {0} pixels, found {{{1}}}", side, fmt::join(shape, ", ")));
 }
 
 void require_unit(const MetricInfo& info, const std::string& target_unit, const std::string& where) {
-  if (info.median && info.unit != "target" && info.unit != target_unit)
+  if (info.kind == MetricInfo::Kind::median && info.unit != "target" && info.unit != target_unit)
     throw ConfigError(where, info.name, fmt::format("a target in {}, found one in {}", info.unit, target_unit));
 }
 
@@ -101,12 +136,7 @@ double Score::headline() const {
 }
 
 Eigen::MatrixXd frame_sums(const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded) {
-  if (truth.rows() != decoded.rows() || truth.cols() != decoded.cols())
-    throw DataError("decoded", "shape",
-                    fmt::format("{} outputs x {} frames as in the truth", truth.rows(), truth.cols()),
-                    fmt::format("{} x {}", decoded.rows(), decoded.cols()));
-  check(truth, "truth");
-  check(decoded, "decoded");
+  require_same_shape(truth, decoded);
   const Index outputs = truth.rows(), frames = truth.cols();
   Eigen::MatrixXd s = Eigen::MatrixXd::Zero(kFirst + kPerOutput * outputs, frames);
   Eigen::VectorXd truth_mean = Eigen::VectorXd::Zero(outputs), decoded_mean = truth_mean;
@@ -193,18 +223,53 @@ double median_of(std::vector<double>& values) {
   return values.size() % 2 ? *middle : 0.5 * (*middle + *std::max_element(values.begin(), middle));
 }
 
-Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded) {
+double Score::sd() const {
+  double n = 0, mean = 0, squares = 0;  // Welford
+  for (double v : items) {
+    if (std::isnan(v)) continue;
+    const double step = v - mean;
+    mean += step / ++n;
+    squares += step * (v - mean);
+  }
+  return n > 1 ? std::sqrt(squares / (n - 1)) : kUndefined;
+}
+
+namespace {
+Score item_score(Score s, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
+                 const std::vector<Index>& shape) {
+  require_same_shape(truth, decoded);
+  const ItemValues items = item_values(s.info, truth, decoded, shape);
+  s.items.assign(items.values.begin(), items.values.end());
+  s.values = {kUndefined};
+  s.reasons = {""};
+  double sum = 0;
+  for (Index k = 0; k < truth.cols(); ++k) {
+    if (!scored(truth, decoded, k)) continue;
+    ++s.frames;
+    sum += items.values(k);
+  }
+  s.missing = truth.cols() - s.frames;
+  if (s.frames == 0) s.reasons[0] = kNoFrame;
+  else if (items.undefined >= 0) s.reasons[0] = fmt::format("item {}: {}", items.undefined + 1, items.reason);
+  else s.values[0] = sum / static_cast<double>(s.frames);
+  return s;
+}
+}  // namespace
+
+Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
+            const std::vector<Index>& shape) {
   Score s;
   s.info = metric_info(metric);
   const Index outputs = truth.rows();
   require_outputs(s.info, outputs);
+  if (s.info.kind == MetricInfo::Kind::item) return item_score(std::move(s), truth, decoded, shape);
   const Eigen::MatrixXd per_frame = frame_sums(truth, decoded);
   const Eigen::VectorXd sums = per_frame.rowwise().sum();
   s.frames = static_cast<Index>(sums[kScored]);
   s.missing = truth.cols() - s.frames;
   s.values.resize(s.info.per_output ? static_cast<std::size_t>(outputs) : 1);
   s.reasons.resize(s.values.size());
-  if (s.info.median) {
+  if (s.info.kind == MetricInfo::Kind::median) {
     auto errors = frame_errors(truth, decoded);
     s.values[0] = median_of(errors);
   } else {
@@ -219,7 +284,7 @@ Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen
   };
   for (std::size_t v = 0; v < s.values.size(); ++v) {
     if (std::isfinite(s.values[v])) continue;
-    if (s.frames == 0) s.reasons[v] = "no frame has both a truth and a decoded value";
+    if (s.frames == 0) s.reasons[v] = kNoFrame;
     else if (s.info.name == "nrmse" && std::isnan(s.values[v])) s.reasons[v] = "the truth is zero everywhere";
     else if (s.info.per_output) s.reasons[v] = constant(static_cast<Index>(v));
     else

@@ -1,4 +1,5 @@
-/// Metrics: how near a decoded trajectory is to the true one.
+/// Metrics: how near what was decoded is to the truth. Of a trajectory: functions of sums over its frames, or medians. Of
+/// items (images, categories): the mean over the frames of a value of each (item_metrics.h).
 /// Every matrix is outputs x frames. A frame with NaN in the truth or in what was decoded is left out and counted.
 #pragma once
 
@@ -14,22 +15,30 @@ namespace percept::evaluation {
 
 /// A row of the table of metrics.
 struct MetricInfo {
+  enum class Kind {
+    sums,    ///< a function of frame_sums()
+    median,  ///< of frame_errors()
+    item     ///< mean of item_values()
+  };
   std::string name;
-  std::string unit;  ///< "1", "rad", or "target" when it is the unit of the target
+  std::string unit;  ///< "1", "rad", "dB", or "target" when it is the unit of the target
   std::string doc;   ///< definition
   bool lower_is_better = true;
   bool per_output = false;  ///< one number an output, else one for all
   Index outputs = 0;        ///< how many outputs it needs; 0: any
-  bool median = false;      ///< of frame_errors(), not a function of frame_sums()
+  Kind kind = Kind::sums;
 };
 
-/// rmse, nrmse, maae, r2, r, mean_r, median_error.
+/// rmse, nrmse, maae, r2, r, mean_r, median_error, and item_metrics().
 const std::vector<MetricInfo>& metrics();
 /// A metric in the target's unit may say it, as in "median_error_px": the unit is then part of its name, and required.
+/// "top1_10way" may have any other number.
 /// Throws ConfigError "where = NAME: expected one of rmse, ... (did you mean ...)".
 const MetricInfo& metric_info(const std::string& name, const std::string& where = "metrics");
 /// Throws ConfigError "where = NAME: expected a target of 2 outputs (x, y), found 4".
 void require_outputs(const MetricInfo& info, Index outputs, const std::string& where = "metrics");
+/// Throws ConfigError "where = NAME: expected a target of images of at least 11 x 11 pixels, found {100}".
+void require_shape(const MetricInfo& info, const std::vector<Index>& shape, const std::string& where = "metrics");
 /// Throws ConfigError unless the target has the unit that the metric's name says.
 void require_unit(const MetricInfo& info, const std::string& target_unit, const std::string& where = "metrics");
 
@@ -40,14 +49,19 @@ struct Score {
   std::vector<std::string> reasons;  ///< "" where the value is defined
   Index frames = 0;                  ///< scored
   Index missing = 0;                 ///< left out: NaN in the truth or in what was decoded
+  std::vector<double> items;         ///< of an item metric: the value of each frame, NaN where left out or undefined
+  /// Of an item metric: standard deviation of the items' values (divided by one less than their number). NaN for others.
+  double sd() const;
   /// The single number that is compared and ranked: the value, or the mean over the outputs. NaN when one is undefined.
   double headline() const;
   bool better(double a, double b) const { return info.lower_is_better ? a < b : a > b; }
 };
 
 /// Throws ConfigError for an unknown metric or one that needs another number of outputs, DataError when the shapes
-/// differ or a value is infinite. No scored frame: every value is NaN with a reason.
-Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded);
+/// differ or a value is infinite. No scored frame: every value is NaN with a reason. shape: of one frame of the target,
+/// for metrics of images; empty: one axis.
+Score score(const std::string& metric, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
+            const std::vector<Index>& shape = {});
 
 /// What every metric is made of: numbers of each frame whose sums over any set of frames give the metric. A bootstrap
 /// or a permutation needs only sums. First row: 1 when the frame is scored, 0 when it is left out (then all are 0).

@@ -14,6 +14,7 @@
 #include "evaluation/bootstrap.h"
 #include "evaluation/calibration.h"
 #include "evaluation/describe.h"
+#include "evaluation/item_trust.h"
 #include "evaluation/metrics.h"
 #include "evaluation/provenance.h"
 #include "evaluation/report/report.h"
@@ -181,6 +182,7 @@ struct Results {
     const auto& p = pipeline;
     const auto& recording = request.recording;
     predictions.set_name(recording.name);
+    if (const Table* item = recording.table("item")) predictions.add_table(*item);
     result = Value::object({{"scores", Value::table()},
                             {"intervals", Value::table()},
                             {"controls", Value::table()},
@@ -191,7 +193,7 @@ struct Results {
     report["warnings"] = warnings_of(request);
     report["data"] = dataset_value(recording);
     report["split"] = split;
-    for (const char* list : {"scores", "trajectories", "calibration", "models", "losses"})
+    for (const char* list : {"scores", "images", "trust", "trajectories", "calibration", "models", "losses"})
       report[list] = Value::array();
   }
 
@@ -210,12 +212,14 @@ struct Results {
     BootstrapOptions boot;
     if (spec.bootstrap > 0) boot.resamples = spec.bootstrap;  // without, only the calibration has intervals
     boot.seed = pipeline.seed;
+    const bool items = pooled.axis.format.axis == Axis::item;
     boot.block_frames =
-        static_cast<Index>(std::llround(spec.bootstrap_block_s * std::max(pooled.axis.format.rate_hz, 1.0)));
+        items ? 1 : static_cast<Index>(std::llround(spec.bootstrap_block_s * pooled.axis.format.rate_hz));
 
-    Value values = Value::table(), intervals = Value::table(), metrics_value = Value::array();
+    Value values = Value::table(), intervals = Value::table(), metrics_value = Value::array(), sds = Value::table();
     for (auto& sc : scores) {
       values[sc.info.name] = plain(sc);
+      if (const double sd = sc.sd(); std::isfinite(sd)) sds[sc.info.name] = sd;
       if (spec.bootstrap > 0) {
         const auto b = bootstrap(sc, truth, decoded, starts, boot);
         intervals[sc.info.name] = plain(sc, b);
@@ -226,6 +230,7 @@ struct Results {
     }
     put("scores", spec, split, values);
     put("intervals", spec, split, intervals);
+    if (sds.size()) put("sd", spec, split, sds);
 
     // the audit stands beside the score, never somewhere else
     Value controls_value = Value::table(), report_controls = Value::array();
@@ -252,7 +257,9 @@ struct Results {
                                        {"controls", report_controls}});
     if (spec.permutations > 0 && !scores.empty()) {
       try {
-        const auto null = shift_null(spec.metrics[0], truth, decoded, spec.permutations, pipeline.seed);
+        const auto null =
+            items ? pairing_null(spec.metrics[0], truth, decoded, pooled.shape, spec.permutations, pipeline.seed)
+                  : shift_null(spec.metrics[0], truth, decoded, spec.permutations, pipeline.seed);
         const auto made = static_cast<std::int64_t>(null.values.size());
         score_value["p"] = Value::object(
             {{"value", null.p}, {"metric", spec.metrics[0]}, {"permutations", made}, {"method", null.method}});
@@ -275,6 +282,9 @@ struct Results {
     put("calibration", spec, split, calibration);
     calibration["name"] = label;
     report["calibration"].push_back(calibration);
+    if (items) add_items(spec, split, pooled, scores, label);
+    if (pipeline.save_predictions) save(spec, split, pooled);
+    if (items && pooled.shape.size() > 1) return;  // images are shown, not drawn as lines
     TrajectoryOptions t;
     t.name = label;
     t.outputs = pooled.outputs;
@@ -286,29 +296,63 @@ struct Results {
       for (auto& r : pooled.tests) t.segment_times.push_back(pooled.axis.format.time_of(r.first));
     }
     report["trajectories"].push_back(trajectory(truth, decoded, covariance, t));
-    if (pipeline.save_predictions) save(spec, split, pooled);
+  }
+
+  /// What is known of each item: its scores, and whether the node's own doubt tells the error.
+  void add_items(const ScoreSpec& spec, const SplitSpec& split, const Pooled& pooled, const std::vector<Score>& scores,
+                 const std::string& label) {
+    const ItemTrust trust = item_trust(pooled);
+    Value values = Value::table();
+    auto list = [](const auto& all) {
+      Value v = Value::array();
+      for (double x : all) v.push_back(number_or_null(x));
+      return v;
+    };
+    for (auto& sc : scores)
+      if (!sc.items.empty()) values[sc.info.name] = list(sc.items);
+    for (auto& [name, of_items] : trust.values) values[name] = list(of_items);
+    put("items", spec, split, Value::object({{"keys", Value(pooled.axis.keys)}, {"values", values}}));
+    if (!trust.told.empty()) put("trust", spec, split, to_value(trust));
+    if (trust.told.contains("spread")) {
+      Value told = to_value(trust);
+      told["name"] = label;
+      told["spread"] = list(trust.values.at("spread"));
+      told["error"] = list(trust.values.at("rmse"));
+      report["trust"].push_back(told);
+    }
+    if (pooled.shape.size() > 1) report["images"].push_back(mosaic(label, pooled));
   }
 
   void save(const ScoreSpec& spec, const SplitSpec& split, const Pooled& pooled) {
     const std::string prefix =
         (pipeline.scores.size() > 1 ? spec.name + "." : "") + (pipeline.splits.size() > 1 ? split.name + "." : "");
-    auto one = [&](const std::string& name, const Eigen::MatrixXd& m) {
-      StreamFormat f = pooled.axis.format.axis == Axis::time
-                           ? time_format(m.rows(), pooled.axis.format.rate_hz, Scalar::f64, name)
-                           : item_format({m.rows()}, Scalar::f64, name);
-      f.start_s = pooled.axis.format.start_s;
-      f.parts[0].unit = pooled.unit;
-      if (m.rows() == static_cast<Index>(pooled.outputs.size()))
-        for (auto& o : pooled.outputs)
-          f.parts[0].rows.push_back({.name = o, .kind = "", .unit = pooled.unit, .position = {}, .good = true});
-      if (pooled.shape.size() > 1 && f.parts[0].rows.size() == pooled.outputs.size()) f.parts[0].shape = pooled.shape;
+    const bool items = pooled.axis.format.axis == Axis::item;
+    auto put_stream = [&](const std::string& name, const StreamFormat& f, const Eigen::MatrixXd& m) {
       const int stream = predictions.add_stream(prefix + name, f);
       if (m.cols())
         predictions.append(stream, ConstFrames(m.data(), Scalar::f64, m.rows(), m.cols(), m.rows()), pooled.axis.keys);
     };
+    auto one = [&](const std::string& name, const Eigen::MatrixXd& m) {
+      const bool output = m.rows() == static_cast<Index>(pooled.outputs.size());
+      StreamFormat f = items
+                           ? item_format(output && !pooled.shape.empty() ? pooled.shape : std::vector<Index>{m.rows()},
+                                         Scalar::f64, name)
+                           : time_format(m.rows(), pooled.axis.format.rate_hz, Scalar::f64, name);
+      f.start_s = pooled.axis.format.start_s;
+      f.parts[0].unit = pooled.unit;
+      f.parts[0].levels = output ? pooled.levels : std::vector<std::string>();
+      if (output && f.parts[0].shape.size() == 1)
+        for (auto& o : pooled.outputs)
+          f.parts[0].rows.push_back({.name = o, .kind = "", .unit = pooled.unit, .position = {}, .good = true});
+      put_stream(name, f, m);
+    };
     one("truth", pooled.truth);
     one("decoded", pooled.decoded);
     if (pooled.covariance.rows()) one("covariance", pooled.covariance);
+    if (!items) return;
+    StreamFormat whole = pooled.frame_format;
+    whole.scalar = Scalar::f64;
+    put_stream("frame", whole, pooled.frames);
   }
 };
 
@@ -415,6 +459,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
     const StreamFormat target = experiment->target_format(scored_target(s, *experiment, scored_node(s, p)));
     for (auto& m : s.metrics) {
       require_outputs(metric_info(m), target.size(), s.where + ".metrics");
+      if (target.parts.size() == 1) require_shape(metric_info(m), target.parts[0].shape, s.where + ".metrics");
       require_unit(metric_info(m), target.parts[0].unit, s.where + ".metrics");
     }
   }
@@ -465,7 +510,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
     for (std::size_t i = 0; i < p.scores.size(); ++i) {
       const auto truth = gather(pooled[i].truth, pooled[i].tests), decoded = gather(pooled[i].decoded, pooled[i].tests);
       scores.emplace_back();
-      for (auto& m : p.scores[i].metrics) scores.back().push_back(score(m, truth, decoded));
+      for (auto& m : p.scores[i].metrics) scores.back().push_back(score(m, truth, decoded, pooled[i].shape));
     }
     const auto controls = audit(p.scores, pooled, scores, folds, options, p.seed);
     for (std::size_t i = 0; i < p.scores.size(); ++i)
@@ -479,6 +524,8 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
             fmt::format("{} ({}{})", m.node, name, folds[0].fold.name == name ? "" : ", " + folds[0].fold.name));
   }
   Value &result = results.result, &report = results.report;
+  for (const char* list : {"images", "trust"})
+    if (report[list].size() == 0) report.erase(list);
   result["models"] = report["models"];
   if (searches.size()) {
     result["search"] = searches;

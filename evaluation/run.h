@@ -24,7 +24,7 @@ struct RunRequest {
 };
 
 struct RunOutcome {
-  /// {scores, intervals, controls, split, calibration, models, priors, search, counters, warnings}: nothing in it depends on
+  /// {scores, intervals, sd?, controls, items?, trust?, split, calibration, models, priors, search, counters, warnings}: nothing in it depends on
   /// when or how fast it was made. Keys of scores: [score.][split.]metric, a level left out where there is only one.
   Value result;
   double seconds = 0;
@@ -34,6 +34,14 @@ struct RunOutcome {
 /// pipeline and stores what the last stage gives (every learned node then needs `model`, or fit = "self" | "first").
 /// The folder gets result.json, provenance.json, config.toml, report.html, predictions.percept (or output.percept),
 /// models/, and run.json, the only file that a second run of the same thing does not repeat byte for byte.
+///
+/// predictions.percept has, of every score and split, the streams PREFIXtruth, PREFIXdecoded (the scored part, in the
+/// target's shape), PREFIXcovariance where there is one, and of items PREFIXframe: all parts of what the node gives (mean,
+/// sd, samples, ...). PREFIX is "SCORE.SPLIT.", a level left out where there is only one. Items stand in the order of
+/// their keys, which are rows of the table "item" of the recording, stored with them.
+///
+/// Of items, result.json also has sd (standard deviation of a metric over the items) and items: {keys, values: {metric or
+/// measure of item_trust.h: [one number an item]}}, under the same levels as the scores.
 RunOutcome run_pipeline(const Registry& registry, const RunRequest& request);
 
 /// `percept fit`: fits on the training rows of the first split (on everything when there is none) and writes each

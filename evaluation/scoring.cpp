@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <numeric>
+#include <optional>
 
 #include "core/error.h"
 #include "evaluation/audit.h"
@@ -50,8 +53,11 @@ void pool_fold(Pooled& p, const ScoreSpec& spec, const FoldRun& f, const Decoded
                       fmt::format("as many outputs as targets: '{}' gives {} in part '{}', the target has {}", p.node,
                                   decoded.rows(), p.part, truth.rows()));
   p.outputs = target_format.row_names();
-  if (target_format.parts.size() == 1) p.shape = target_format.parts[0].shape;
   p.unit = target_format.parts.empty() ? "" : target_format.parts[0].unit;
+  if (target_format.parts.size() == 1) {
+    p.shape = target_format.parts[0].shape;
+    p.levels = target_format.parts[0].levels;
+  }
   const bool clocked = given.format.axis == Axis::time;
   if (clocked) {
     if (p.axis.format.parts.empty()) p.axis.format = given.format;
@@ -62,12 +68,28 @@ void pool_fold(Pooled& p, const ScoreSpec& spec, const FoldRun& f, const Decoded
     p.axis.keys.insert(p.axis.keys.end(), given.keys.begin(), given.keys.end());
     p.tests.emplace_back(p.axis.count, p.axis.count + given.count - 1);
     p.axis.count += given.count;
+    p.frame_format = given.format;
+    add_columns(p.frames, given.frames);
   }
   join_fold(p.truth, truth, given);
   join_fold(p.decoded, decoded, given);
   const Part* covariance = given.format.find_part("covariance");
   if (p.part == "mean" && covariance && covariance->size() == decoded.rows() * decoded.rows())
     join_fold(p.covariance, rows_of(given, "covariance"), given);
+}
+
+/// Items in the order of their keys, whatever fold tested them.
+void sort_items(Pooled& p) {
+  p.order.resize(p.axis.keys.size());
+  std::iota(p.order.begin(), p.order.end(), Index{0});
+  std::stable_sort(p.order.begin(), p.order.end(), [&](Index a, Index b) {
+    return p.axis.keys[static_cast<std::size_t>(a)] < p.axis.keys[static_cast<std::size_t>(b)];
+  });
+  const auto keys = p.axis.keys;
+  for (std::size_t k = 0; k < keys.size(); ++k) p.axis.keys[k] = keys[static_cast<std::size_t>(p.order[k])];
+  for (auto* m : {&p.truth, &p.decoded, &p.covariance, &p.frames})
+    if (m->rows()) *m = (*m)(Eigen::all, p.order).eval();
+  p.tests = {{0, p.axis.count - 1}};
 }
 
 /// What the confounds alone reach, and what is left of the score without them.
@@ -134,13 +156,15 @@ std::vector<std::vector<Score>> shuffled_scores(const std::vector<ScoreSpec>& sp
       if (k < wanted[s]) nodes.push_back(pooled[s].node);
     std::vector<Eigen::MatrixXd> decoded(specs.size());
     for (auto& f : folds) {
-      const Index n = count_frames(f.fold.train);
-      const auto shifts =
-          circular_shifts(n, std::min<Index>(std::max<Index>(1, n / 10), std::max<Index>(1, n / 4)), rounds, seed);
+      Index shift = k + 1;  // of items: the number of a random pairing
+      if (f.experiment->lead().format.axis == Axis::time) {
+        const Index n = count_frames(f.fold.train);
+        const auto shifts =
+            circular_shifts(n, std::min<Index>(std::max<Index>(1, n / 10), std::max<Index>(1, n / 4)), rounds, seed);
+        shift = shifts[static_cast<std::size_t>(k) % shifts.size()];
+      }
       const auto quiet = f.experiment->uncounted();
-      const auto given = quiet->apply(
-          quiet->fit(f.fold.train, shifts[static_cast<std::size_t>(k) % shifts.size()], f.fold.inner_split), nodes,
-          f.fold.test);
+      const auto given = quiet->apply(quiet->fit(f.fold.train, shift, f.fold.inner_split), nodes, f.fold.test);
       for (std::size_t s = 0; s < specs.size(); ++s)
         if (k < wanted[s])
           join_fold(decoded[s], rows_of(given.at(pooled[s].node), pooled[s].part), given.at(pooled[s].node));
@@ -148,9 +172,11 @@ std::vector<std::vector<Score>> shuffled_scores(const std::vector<ScoreSpec>& sp
     for (std::size_t s = 0; s < specs.size(); ++s) {
       if (k >= wanted[s]) continue;
       const auto truth = gather(pooled[s].truth, pooled[s].tests);
-      const auto shown = pooled[s].axis.format.axis == Axis::time ? gather(decoded[s], pooled[s].tests) : decoded[s];
+      const Eigen::MatrixXd shown = pooled[s].axis.format.axis == Axis::time
+                                        ? gather(decoded[s], pooled[s].tests)
+                                        : Eigen::MatrixXd(decoded[s](Eigen::all, pooled[s].order));
       for (std::size_t m = 0; m < specs[s].metrics.size(); ++m) {
-        auto one = score(specs[s].metrics[m], truth, shown);
+        auto one = score(specs[s].metrics[m], truth, shown, pooled[s].shape);
         if (k == 0) {
           sums[s].push_back(std::move(one));
           continue;
@@ -170,6 +196,88 @@ std::vector<std::vector<Score>> shuffled_scores(const std::vector<ScoreSpec>& sp
 }
 
 }  // namespace
+
+namespace {
+
+/// What was made for each item instead of decoding it, in the order of the folds, scored like the decoder.
+std::vector<Score> scores_of(const ScoreSpec& spec, const Pooled& p, const Eigen::MatrixXd& made) {
+  const Eigen::MatrixXd shown = made(Eigen::all, p.order);
+  std::vector<Score> scores;
+  for (auto& metric : spec.metrics) scores.push_back(score(metric, p.truth, shown, p.shape));
+  return scores;
+}
+
+/// The target of the training items, and of those with the same class as each test item.
+std::pair<Control, Control> mean_controls(const ScoreSpec& spec, const Pooled& p, const std::vector<FoldRun>& folds) {
+  Control mean{"mean", "training mean", "control", "The mean of the training targets, for every item.", "", {}};
+  Control by_class{"class",   "mean of the true class",
+                   "control", "The mean of the training targets of the item's true class, which no decoder is told.",
+                   "",        {}};
+  Eigen::MatrixXd means, class_means;
+  for (auto& f : folds) {
+    const auto& lead = f.experiment->lead();
+    FrameAxis train, test;
+    train.format = test.format = p.axis.format;
+    for (const auto& [ranges, axis] : {std::pair{&f.fold.train, &train}, {&f.fold.test, &test}}) {
+      for (auto& [first, last] : *ranges)
+        axis->keys.insert(axis->keys.end(), lead.keys.begin() + first, lead.keys.begin() + last + 1);
+      axis->count = std::ssize(axis->keys);
+    }
+    const Eigen::MatrixXd y = f.experiment->truth(p.target, train);
+    auto mean_where = [&](auto wanted) -> Eigen::VectorXd {
+      Eigen::VectorXd sum = Eigen::VectorXd::Zero(y.rows());
+      double n = 0;
+      for (Index k = 0; k < y.cols(); ++k)
+        if (wanted(k) && y.col(k).allFinite()) sum += y.col(k), ++n;
+      return sum / n;
+    };
+    const Eigen::VectorXd all = mean_where([](Index) { return true; });
+    add_columns(means, all.replicate(1, test.count));
+    if (spec.category.empty()) continue;
+    const TargetSpec category{spec.category, 0};
+    const Eigen::MatrixXd is = f.experiment->truth(category, test), was = f.experiment->truth(category, train);
+    std::map<double, Eigen::VectorXd> known;
+    Eigen::MatrixXd made(y.rows(), test.count);
+    for (Index k = 0; k < test.count; ++k) {
+      const double c = is(0, k);
+      if (!known.contains(c)) {
+        known[c] = mean_where([&](Index j) { return was(0, j) == c; });
+        if (!known[c].allFinite()) known[c] = all;  // a class that is not trained on
+      }
+      made.col(k) = known[c];
+    }
+    add_columns(class_means, made);
+  }
+  mean.scores = scores_of(spec, p, means);
+  if (spec.category.empty()) by_class.absent = "the score names no category";
+  else by_class.scores = scores_of(spec, p, class_means);
+  return {mean, by_class};
+}
+
+/// What the fitted pipelines give for the mean training activity.
+std::vector<std::vector<Score>> blind_scores(const std::vector<ScoreSpec>& specs, const std::vector<Pooled>& pooled,
+                                             const std::vector<FoldRun>& folds) {
+  std::vector<std::string> nodes;
+  for (auto& p : pooled) nodes.push_back(p.node);
+  std::vector<Eigen::MatrixXd> made(specs.size());
+  for (auto& f : folds) {
+    const auto given = f.experiment->blind(f.fold.train)->apply(f.fitted, nodes, f.fold.test);
+    for (std::size_t s = 0; s < specs.size(); ++s)
+      add_columns(made[s], rows_of(given.at(pooled[s].node), pooled[s].part));
+  }
+  std::vector<std::vector<Score>> scores;
+  for (std::size_t s = 0; s < specs.size(); ++s) scores.push_back(scores_of(specs[s], pooled[s], made[s]));
+  return scores;
+}
+
+}  // namespace
+
+std::vector<std::string> controls_of(const ScoreSpec& score, Axis axis) {
+  if (score.confounds) return *score.confounds;
+  if (axis == Axis::time) return {"time", "trial", "past", "shuffled"};
+  if (score.category.empty()) return {"mean", "no_brain", "shuffled"};
+  return {"mean", "class", "no_brain", "shuffled"};
+}
 
 std::string scored_part(const ScoreSpec& score, const StreamFormat& format) {
   if (!score.part.empty()) {
@@ -211,7 +319,10 @@ std::vector<Pooled> pool(const std::vector<ScoreSpec>& scores, const std::vector
     const auto given = f.experiment->apply(f.fitted, nodes, f.fold.test);
     for (std::size_t s = 0; s < scores.size(); ++s) pool_fold(all[s], scores[s], f, given.at(nodes[s]));
   }
-  for (auto& p : all) std::sort(p.tests.begin(), p.tests.end());
+  for (auto& p : all) {
+    if (p.axis.format.axis == Axis::item) sort_items(p);
+    else std::sort(p.tests.begin(), p.tests.end());
+  }
   return all;
 }
 
@@ -223,26 +334,62 @@ std::vector<std::vector<Control>> audit(const std::vector<ScoreSpec>& specs, con
   const bool fits =
       std::any_of(folds[0].fitted.models.begin(), folds[0].fitted.models.end(), [](auto& m) { return !m.loaded; });
   std::vector<std::int64_t> shuffles;
-  for (auto& spec : specs) {
-    const bool wanted = std::find(spec.confounds.begin(), spec.confounds.end(), "shuffled") != spec.confounds.end();
-    shuffles.push_back(wanted && fits ? spec.shuffles : 0);
+  bool any_blind = false;
+  for (std::size_t s = 0; s < specs.size(); ++s) {
+    const auto wanted = controls_of(specs[s], pooled[s].axis.format.axis);
+    auto has = [&](const char* name) { return std::find(wanted.begin(), wanted.end(), name) != wanted.end(); };
+    shuffles.push_back(has("shuffled") && fits ? specs[s].shuffles : 0);
+    any_blind = any_blind || has("no_brain");
   }
   std::vector<std::vector<Score>> shuffled;
   if (!specs.empty()) shuffled = shuffled_scores(specs, pooled, shuffles, folds, options, seed);
 
+  // items made of a recording with a clock have no activity of their own to take away
+  const bool all_items = folds[0].experiment->lead().format.axis == Axis::item;
+  std::vector<std::vector<Score>> blind;
+  if (any_blind && all_items) blind = blind_scores(specs, pooled, folds);
+
   for (std::size_t s = 0; s < specs.size(); ++s) {
     const auto& p = pooled[s];
     const bool clocked = p.axis.format.axis == Axis::time;
-    for (auto& wanted : specs[s].confounds) {
+    std::optional<std::pair<Control, Control>> means;
+    for (auto& wanted : controls_of(specs[s], p.axis.format.axis)) {
+      if (wanted == "mean" || wanted == "class") {
+        if (!means && all_items) means = mean_controls(specs[s], p, folds);
+        if (means) all[s].push_back(wanted == "mean" ? means->first : means->second);
+        else
+          all[s].push_back({wanted,
+                            wanted == "mean" ? "training mean" : "mean of the true class",
+                            "control",
+                            "",
+                            "the recording has a clock",
+                            {}});
+        continue;
+      }
+      if (wanted == "no_brain") {
+        Control c{
+            "no_brain",
+            "without the brain",
+            "control",
+            "The same fitted pipeline, given the mean training activity for every item: what the training targets "
+            "and the priors reach alone.",
+            "",
+            {}};
+        if (all_items) c.scores = blind[s];
+        else c.absent = "the recording has a clock";
+        all[s].push_back(std::move(c));
+        continue;
+      }
       if (wanted == "shuffled") {
         Control c{"shuffled", "shuffled activity", "control", "", "", shuffled[s]};
         if (!fits) c.absent = "nothing was fitted in this run";
         else if (specs[s].shuffles == 0) c.absent = "shuffles = 0";
         else
-          c.doc = fmt::format(
-              "The same decoder fitted to a target shifted in time against the activity, by at least a tenth of the "
-              "training rows; mean of {} fits.",
-              specs[s].shuffles);
+          c.doc = fmt::format("The same decoder fitted to {}; mean of {} fits.",
+                              all_items ? "training items whose activity and target are paired at random"
+                                        : "a target shifted in time against the activity, by at least a tenth of the "
+                                          "training rows",
+                              specs[s].shuffles);
         all[s].push_back(std::move(c));
         continue;
       }

@@ -30,7 +30,15 @@ struct Pooled {
   std::vector<std::string> outputs;            ///< names
   std::vector<Index> shape;                    ///< of the target where it is one part: {28, 28} of an image
   std::string unit;
+  std::vector<std::string> levels;  ///< of its categories
+  StreamFormat frame_format;        ///< of items: all that the node gives, and
+  Eigen::MatrixXd frames;           ///< it for each test item, in the order of axis.keys
+  std::vector<Index> order;         ///< of items: frame k came as frame order[k] of the folds one after the other
 };
+
+/// The controls that are asked for, or those of the axis: time, trial, past and shuffled with a clock; of items mean,
+/// class (where the score names the category), no_brain and shuffled.
+std::vector<std::string> controls_of(const ScoreSpec& score, Axis axis);
 
 /// What is compared with the target: the part asked for, else "mean", else the first. Throws ConfigError.
 std::string scored_part(const ScoreSpec& score, const StreamFormat& format);

@@ -146,15 +146,17 @@ class Race {
     if (!target) throw ConfigError(pipeline_.file.string() + ": " + scored_, "", "a target to search by");
     const double rate = experiment.lead().format.rate_hz;
     const auto gap = std::max<std::int64_t>(std::llround(spec_.gap_s * rate), experiment.memory_across(inner_.trials));
-    const auto inner = inner_folds(train_, spec_.inner_folds, gap, spec_.where + ".inner_folds", inner_.trials);
+    const auto inner = experiment.cut_again(train_, spec_.inner_folds, gap, inner_, spec_.where + ".inner_folds");
+    const auto target_format = experiment.target_format(*target);
+    const auto shape = target_format.parts.size() == 1 ? target_format.parts[0].shape : std::vector<Index>();
     Eigen::MatrixXd truth, decoded;
     for (std::int64_t f = 0; f < folds; ++f) {
       const auto fold = scored_fold(experiment, *target, inner[static_cast<std::size_t>(f)], frames_key(key, f));
       append_frames(truth, fold.truth);
       append_frames(decoded, fold.decoded);
       if (f < scores.count()) continue;
-      const auto pooled = score(metric_, truth, decoded);
-      scores.folds.push_back(score(metric_, fold.truth, fold.decoded).headline());
+      const auto pooled = score(metric_, truth, decoded, shape);
+      scores.folds.push_back(score(metric_, fold.truth, fold.decoded, shape).headline());
       scores.pooled.push_back(pooled.headline());
       scores.frames.push_back(pooled.frames);
       scores.undefined.clear();
@@ -194,7 +196,8 @@ class Race {
                        {"inner_folds", spec_.inner_folds},
                        {"gap_s", spec_.gap_s},
                        {"rows", describe(train_)},
-                       {"inner", to_value(inner_)}}));
+                       {"inner", to_value(inner_)},
+                       {"groups", Value(std::vector<std::int64_t>(inner_.groups.begin(), inner_.groups.end()))}}));
   }
 
   WorkCache::Scored scored_fold(const Experiment& experiment, const TargetSpec& target, const Fold& fold,

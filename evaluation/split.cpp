@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <set>
 
 #include "core/error.h"
 #include "core/params.h"
@@ -43,8 +45,12 @@ struct TrialKeys {
 };
 struct KFoldKeys {
   std::int64_t folds = 5;
+  std::string assign = "contiguous", stratify;
   static constexpr auto fields() {
-    return std::tuple{field("folds", &KFoldKeys::folds, "", "Contiguous blocks, each tested once.", 2.0, 1e6)};
+    return std::tuple{
+        field("folds", &KFoldKeys::folds, "", "Blocks, each tested once.", 2.0, 1e6),
+        choice("assign", &KFoldKeys::assign, "Which rows a block has.", "contiguous|interleaved"),
+        field("stratify", &KFoldKeys::stratify, "", "Column of a table: blocks have the same share of each level.")};
   }
 };
 struct ColumnKeys {
@@ -297,13 +303,39 @@ class Splitter {
     add_keys<TrialKeys>(known);
     know(known);
     read_common();
-    const auto n = read_some<KFoldKeys>(spec_.params, where_).folds;
+    const auto keys = read_some<KFoldKeys>(spec_.params, where_);
+    const auto n = keys.folds;
     const std::vector<RowRange> all =
         spec_.params.contains("rows") ? row_ranges("rows") : std::vector<RowRange>{{0, c_.frames - 1}};
     if (n > count_frames(all))
       throw ConfigError(key("folds"), fmt::format("{}", n),
                         fmt::format("at most one a row ({} rows)", count_frames(all)));
-    return inner_folds(all, n, 0, key("folds"), trials_);
+    const bool interleaved = keys.assign == "interleaved";
+    if (!interleaved && keys.stratify.empty()) return inner_folds(all, n, 0, key("folds"), trials_);
+    if (c_.axis == Axis::time)
+      throw ConfigError(key(interleaved ? "assign" : "stratify"), interleaved ? keys.assign : keys.stratify,
+                        "contiguous blocks: neighbours in time know each other");
+    // rows of each level in order
+    std::map<std::string, std::vector<std::int64_t>> levels;
+    const auto level = keys.stratify.empty() ? std::vector<std::string>() : levels_of(keys.stratify);
+    for (auto [first, last] : all)
+      for (std::int64_t k = first; k <= last; ++k)
+        levels[level.empty() ? "" : level[static_cast<std::size_t>(k)]].push_back(k);
+    std::vector<Fold> folds;
+    for (std::int64_t i = 0; i < n; ++i) {
+      Fold f{fmt::format("fold {}", i + 1), {}, {}, {}};
+      for (auto& [name, rows] : levels)
+        for (std::int64_t p = 0; p < std::ssize(rows); ++p) {
+          const auto row = rows[static_cast<std::size_t>(p)];
+          const bool mine =
+              interleaved ? p % n == i : p >= i * std::ssize(rows) / n && p < (i + 1) * std::ssize(rows) / n;
+          (mine ? f.test : f.train).emplace_back(row, row);
+        }
+      f.test = joined(f.test);
+      f.train = joined(f.train);
+      folds.push_back(std::move(f));
+    }
+    return folds;
   }
 
   /// The level of every frame.
@@ -361,6 +393,12 @@ class Splitter {
     if (spec_.use != "column") keys.column = spec_.use;
     if (keys.column.empty()) throw ConfigError(key("column"), "", "the name of a column, found nothing");
     const auto level = levels_of(keys.column);
+    if (c_.axis == Axis::item) {
+      // also inside a training part no level stands on both sides
+      std::map<std::string, std::int32_t> number;
+      for (auto& l : level)
+        groups_.push_back(number.emplace(l, static_cast<std::int32_t>(number.size())).first->second);
+    }
     std::vector<std::string> levels;
     for (std::size_t k = 0; k < level.size(); ++k) {
       if (level[k].empty())
@@ -439,7 +477,12 @@ class Splitter {
                         gap_ > 0 ? fmt::format("at least one training row, found none after a gap of {} frames", gap_)
                                  : "at least one training row, found none");
     if (c_.axis == Axis::time) refuse_short_gap(f, test, named);
-    f.inner_split = {inner_, gap_, trials_};
+    f.inner_split = {inner_, gap_, trials_, groups_};
+    std::set<std::int32_t> trained_on;
+    for (auto [first, last] : f.train)
+      for (std::int64_t k = first; k <= last && !groups_.empty(); ++k)
+        trained_on.insert(groups_[static_cast<std::size_t>(k)]);
+    if (trained_on.size() < 2) f.inner_split.groups.clear();  // one level cannot be cut without cutting it
     if (spec_.use == "nested") f.inner = inner_folds(f.train, inner_, gap_, key("inner_folds"), trials_);
   }
 
@@ -483,6 +526,7 @@ class Splitter {
   std::string where_, gap_key_;
   std::int64_t gap_ = 0, inner_ = 5;
   Trials trials_;
+  std::vector<std::int32_t> groups_;
 };
 
 }  // namespace
@@ -494,7 +538,7 @@ std::vector<Fold> make_folds(const SplitSpec& spec, const SplitContext& context)
 SectionInfo split_section() {
   SectionInfo s{"[[split]]",
                 "Which frames are trained on and which are tested, stated before anything is fitted. `rows` and `time` "
-                "take ranges; `kfold` tests each contiguous block once; `nested` cuts each training part again; "
+                "take ranges; `kfold` tests each block once; `nested` cuts each training part again; "
                 "`column` leaves the levels of a table's column out, one after the other, and `subject` and `run` are "
                 "short for the columns of that name. Stages before the first fitted one that look back need a gap at "
                 "least as long as they remember, unless trials stay whole (`by`) and all of those stages start anew at "
@@ -619,6 +663,31 @@ std::vector<Fold> inner_folds(const std::vector<RowRange>& train, std::int64_t f
     if (f.train.empty())
       throw ConfigError(where, fmt::format("{}", folds),
                         fmt::format("training rows left beside a gap of {} frames, found none", gap));
+    out.push_back(std::move(f));
+  }
+  return out;
+}
+
+std::vector<Fold> inner_folds_of_groups(const std::vector<RowRange>& train, std::int64_t folds,
+                                        const std::vector<std::int32_t>& groups, const std::string& where) {
+  std::map<std::int32_t, std::int64_t> place;
+  std::vector<std::int64_t> rows, fold;
+  for (auto [first, last] : train)
+    for (std::int64_t k = first; k <= last; ++k) {
+      rows.push_back(k);
+      const auto group = groups.at(static_cast<std::size_t>(k));
+      fold.push_back(place.emplace(group, static_cast<std::int64_t>(place.size())).first->second % folds);
+    }
+  if (folds < 2) throw ConfigError(where, fmt::format("{}", folds), "at least 2");
+  if (std::ssize(place) < folds)
+    throw ConfigError(where, fmt::format("{}", folds),
+                      fmt::format("at most one a group of training rows ({} groups)", place.size()));
+  std::vector<Fold> out;
+  for (std::int64_t i = 0; i < folds; ++i) {
+    Fold f{fmt::format("fold {}", i + 1), {}, {}, {}};
+    for (std::size_t r = 0; r < rows.size(); ++r) (fold[r] == i ? f.test : f.train).emplace_back(rows[r], rows[r]);
+    f.test = joined(f.test);
+    f.train = joined(f.train);
     out.push_back(std::move(f));
   }
   return out;

@@ -10,9 +10,12 @@
 ///     train_s = [0, 500]               ... or [[0, 100], [200, 500]]
 ///     test_s = [505, 600]
 ///
-///     use = "kfold"                    each contiguous block is tested once, the others train
+///     use = "kfold"                    each block is tested once, the others train
 ///     folds = 5
 ///     rows = [0, 4999]                 only these (default: all)
+///     assign = "interleaved"           row k to block k modulo folds (default: "contiguous" blocks); only items may
+///                                      be interleaved, since neighbours in time know each other
+///     stratify = "item.label"          so within each level of a column: every block has the same share of each
 ///
 ///     use = "nested"                   kfold, and Fold::inner holds inner_folds blocks of its training part
 ///     folds = 5
@@ -52,6 +55,10 @@ struct InnerSplit {
   std::int64_t folds = 5;
   std::int64_t gap = 0;  ///< frames dropped on each side of what is held out
   Trials trials = {};
+  /// Of each lead row: rows of one group are never apart, neither here nor in the inner folds of a fitter
+  /// (TrainingBlock::groups). Empty: on the time axis each training range is one; each item is one. Items that are
+  /// split by a column have its levels, unless they train on one level alone.
+  std::vector<std::int32_t> groups = {};
 };
 Value to_value(const InnerSplit& inner);
 
@@ -89,6 +96,10 @@ SectionInfo split_section();
 /// `where`) when a part would be empty.
 std::vector<Fold> inner_folds(const std::vector<RowRange>& train, std::int64_t folds, std::int64_t gap,
                               const std::string& where = "search.inner_folds", const Trials& trials = {});
+/// The same for items: whole groups are dealt to the folds in turn, in the order in which they come.
+std::vector<Fold> inner_folds_of_groups(const std::vector<RowRange>& train, std::int64_t folds,
+                                        const std::vector<std::int32_t>& groups,
+                                        const std::string& where = "search.inner_folds");
 
 /// Frames in the ranges.
 std::int64_t count_frames(const std::vector<RowRange>& ranges);

@@ -13,20 +13,31 @@ SpoolData::SpoolData(StreamFormat x, StreamFormat y)
 }
 
 void SpoolData::append(ConstFrames x, const Eigen::MatrixXd& y, const std::vector<std::int64_t>& keys,
-                       std::int32_t group) {
+                       const std::vector<std::int32_t>& groups) {
   x_.append(x);
   if (y_format_.size()) y_.append(ConstFrames(y.data(), Scalar::f64, y.rows(), y.cols(), y.rows()));
   without_target_ += y.array().isNaN().colwise().any().count();
   keys_.insert(keys_.end(), keys.begin(), keys.end());
-  groups_.insert(groups_.end(), static_cast<std::size_t>(x.frames), group);
+  groups_.insert(groups_.end(), groups.begin(), groups.end());
 }
 
 void SpoolData::shift_target(Index shift) {
   const Index n = frames();
   if (!y_format_.size() || n == 0 || shift % n == 0) return;
-  Eigen::MatrixXd all(y_.rows(), n), moved(y_.rows(), n);
+  std::vector<Index> order(static_cast<std::size_t>(n));
+  for (Index k = 0; k < n; ++k) order[static_cast<std::size_t>(k)] = ((k - shift) % n + n) % n;
+  reorder_target(order);
+}
+
+void SpoolData::permute_target(std::uint64_t seed, std::int64_t number) {
+  if (y_format_.size() && frames() > 0) reorder_target(random_order(KeyedRandom(seed, "pairing"), frames(), number));
+}
+
+void SpoolData::reorder_target(const std::vector<Index>& order) {
+  const Index n = frames();
+  Eigen::MatrixXd all(y_.rows(), n);
   y_.read(0, MutableFrames(all.data(), Scalar::f64, all.rows(), n, all.rows()));
-  for (Index k = 0; k < n; ++k) moved.col(k) = all.col(((k - shift) % n + n) % n);
+  const Eigen::MatrixXd moved = all(Eigen::all, order);
   shifted_ = std::make_unique<Spool>(y_.rows(), Scalar::f64, "");
   shifted_->append(ConstFrames(moved.data(), Scalar::f64, moved.rows(), n, moved.rows()));
 }

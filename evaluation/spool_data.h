@@ -24,14 +24,19 @@ class SpoolData final : public Data {
   Index without_target() const { return without_target_; }
   /// What is appended from now on does not follow what was appended before.
   void start_segment() { starts_.push_back(x_.frames()); }
-  /// y: outputs x frames, or empty. One key a frame, one group for all.
-  void append(ConstFrames x, const Eigen::MatrixXd& y, const std::vector<std::int64_t>& keys, std::int32_t group);
+  /// y: outputs x frames, or empty. One key and one group a frame.
+  void append(ConstFrames x, const Eigen::MatrixXd& y, const std::vector<std::int64_t>& keys,
+              const std::vector<std::int32_t>& groups);
   /// Moves the target against the input by `shift` frames, around the end.
   void shift_target(Index shift);
+  /// Pairs inputs and targets at random: the same for the same seed, number and count of frames.
+  void permute_target(std::uint64_t seed, std::int64_t number);
   void pass(const std::function<void(const TrainingBlock&)>& f,
             std::optional<std::uint64_t> shuffle_seed) const override;
 
  private:
+  /// Frame k gets the target of frame order[k].
+  void reorder_target(const std::vector<Index>& order);
   StreamFormat x_format_, y_format_;
   Spool x_, y_;
   std::unique_ptr<Spool> shifted_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
+#include <utility>
 
 namespace percept {
 namespace {
@@ -89,6 +91,15 @@ std::int64_t KeyedRandom::poisson(double mean, std::int64_t key, std::uint64_t d
     sum += term;
   }
   return k;
+}
+
+std::vector<Eigen::Index> random_order(const KeyedRandom& random, Eigen::Index n, std::int64_t frame) {
+  std::vector<Eigen::Index> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), Eigen::Index{0});
+  for (Eigen::Index i = 0; i + 1 < n; ++i)
+    std::swap(order[static_cast<std::size_t>(i)],
+              order[static_cast<std::size_t>(i + random.below(n - i, frame, static_cast<std::uint64_t>(i)))]);
+  return order;
 }
 
 }  // namespace percept

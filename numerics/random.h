@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include <Eigen/Core>
 
@@ -34,5 +35,8 @@ class KeyedRandom {
  private:
   std::array<std::uint32_t, 2> key_;
 };
+
+/// 0 ... n - 1 in a random order, keyed by `frame`.
+std::vector<Eigen::Index> random_order(const KeyedRandom& random, Eigen::Index n, std::int64_t frame);
 
 }  // namespace percept

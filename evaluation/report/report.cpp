@@ -79,6 +79,9 @@ std::string metric_cell(const Value& m, const std::string& unit) {
   std::string s;
   if (child(m, "value").is_number()) {
     s = fmt::format("<span class=\"v\">{}</span>", score_number(child(m, "value"), unit));
+    if (const Value& sd = child(m, "sd"); sd.is_number())
+      s += fmt::format("<span class=\"sd\" title=\"standard deviation over the items\">± {}</span>",
+                       score_number(sd, unit));
     if (auto i = interval(m, unit); !i.empty()) s += "<span class=\"ci\">" + i + "</span>";
   } else {
     s = fmt::format("<span class=\"v\">–</span><br><span class=\"why\">{}</span>",
@@ -318,6 +321,54 @@ std::string trajectories(const Value& report) {
   return section("decoded", "Decoded against true", s);
 }
 
+std::string images(const Value& report) {
+  std::string s =
+      "<noscript><p class=\"note\">The images need scripts; the gallery of the run has some without.</p></noscript>";
+  const auto& all = list(report, "images");
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    std::string rows;
+    for (auto& r : list(all[i], "rows")) rows += (rows.empty() ? "" : ", ") + r.get("name", "");
+    const auto shown = all[i].get("count", std::int64_t{0}), of = all[i].get("of", shown);
+    s += fmt::format("<h3>{}</h3>", escape(all[i].get("name", "")));
+    s += note(fmt::format("From top to bottom: {}. {}", rows,
+                          shown < of ? fmt::format("The first {} of {} items.", shown, of)
+                                     : fmt::format("All {} test items, in the order of their keys.", of)));
+    s += fmt::format("<div class=\"mosaic\" id=\"images-{}\" role=\"img\" aria-label=\"{}\"></div>", i, escape(rows));
+  }
+  return section("images", "Images, true and decoded", s);
+}
+
+std::string trust(const Value& report) {
+  std::string s = note(
+      "Does a reconstruction's own doubt tell its error? Spread: the standard deviation that the decoder gives, "
+      "averaged "
+      "over the values of an item; error: root of the mean squared error.");
+  const auto& all = list(report, "trust");
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    s += fmt::format("<h3>{}</h3><div class=\"two\"><div class=\"plots\" id=\"trust-{}\"></div><div>",
+                     escape(all[i].get("name", "")), i);
+    s += table_open("Trust") +
+         "<thead><tr><th scope=\"col\">doubt</th><th scope=\"col\" class=\"n\">rank correlation with the error</th><th "
+         "scope=\"col\" class=\"n\">p</th></tr></thead><tbody>";
+    for (const char* doubt : {"spread", "hallucination"}) {
+      const Value& told = child(all[i], doubt);
+      if (!told.is_table()) continue;
+      s += fmt::format(
+          "<tr><th scope=\"row\">{}</th><td class=\"n\"><span class=\"v\">{}</span> <span "
+          "class=\"ci\">{}</span></td><td class=\"n\">{}</td></tr>",
+          doubt, score_number(child(told, "rank_correlation"), "1"), interval(told, "1"), p_number(child(told, "p")));
+    }
+    s += kTableClose;
+    if (const Value& ratio = child(all[i], "error_to_spread"); ratio.is_number())
+      s += note(
+          fmt::format("Mean squared error over mean variance, of all values: {}; 1 would be right, more means that "
+                      "the spread is too small.",
+                      readable(ratio.as_number())));
+    s += "</div></div>";
+  }
+  return section("trust", "Trust", s);
+}
+
 std::string calibrations(const Value& report) {
   std::string s =
       "<p class=\"note\">Does the posterior covariance tell the truth: does its 90 % ellipsoid hold 90 % of the test "
@@ -540,6 +591,8 @@ struct Section {
   std::string (*render)(const Value&);
 };
 constexpr Section kSections[] = {{"scores", "Scores", "scores", scores},
+                                 {"images", "Images", "images", images},
+                                 {"trust", "Trust", "trust", trust},
                                  {"trajectories", "Decoded", "decoded", trajectories},
                                  {"calibration", "Calibration", "calibration", calibrations},
                                  {"split", "Split", "split", splits},
@@ -599,7 +652,8 @@ std::string render_report(const Value& report) {
     nav += fmt::format("<a href=\"#{}\">{}</a>", s.id, s.nav);
   }
   Value plotted = Value::table();
-  for (const char* key : {"trajectories", "calibration", "losses"}) plotted[key] = Value::array(list(report, key));
+  for (const char* key : {"images", "trust", "trajectories", "calibration", "losses"})
+    plotted[key] = Value::array(list(report, key));
   const std::string data = script_json(plotted), title = escape(report.at("title").as_string());
   // what the report says cannot know the nonce, so nothing in it can run even if it were not escaped
   const std::string nonce = sha256(body + data).substr(0, 32);

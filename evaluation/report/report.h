@@ -28,6 +28,8 @@ namespace percept::evaluation {
 ///       p                           {value, metric, permutations, method}, or missing
 ///     }]
 ///     trajectories                [trajectory() below]
+///     images                      [mosaic() of item_trust.h]: rows of images under each other, on canvases
+///     trust                       [{name, ...to_value(ItemTrust) of item_trust.h, spread: [one an item], error}]
 ///     calibration                 [{name, ...to_value(Calibration)}]; without a covariance {name, calibrated, verdict}
 ///     priors                      [{name, use, version, images, sources: [{name, images}], labels?, params, digest}]
 ///     search                      [{split, fold, search: {metric, method, lower_is_better, folds,

@@ -231,7 +231,8 @@ TEST(Pipeline, ValuesThatAreNone) {
   EXPECT_EQ(refusal(with("use = \"fir\"", "use = \"fir\"\nmodel = \"m\"")),
             "a.toml: fir: expected no fit, model, target or prior: 'fir' learns nothing");
   EXPECT_EQ(refusal(with("metrics = [\"r2\"]", "confounds = [\"tim\"]")),
-            "a.toml: score.confounds = \"tim\": expected time, trial, past, shuffled (did you mean 'time'?)");
+            "a.toml: score.confounds = \"tim\": expected time, trial, past, shuffled, mean, class, no_brain (did you "
+            "mean 'time'?)");
   EXPECT_EQ(refusal(with("metrics = [\"r2\"]", "from = \"decodr\"")),
             "a.toml: score.from = \"decodr\": expected a stage: fir, decoder (did you mean 'decoder'?)");
   EXPECT_THAT(refusal(kGood + "[search]\nfirr.low_hz = [1]\n"), HasSubstr("(did you mean 'fir'?)"));

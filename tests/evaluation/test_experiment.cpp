@@ -905,7 +905,8 @@ TEST(Run, ItemsHaveNoClock) {
   const auto p = pipeline(
       "[[stage]]\nuse = \"zscore\"\n[[stage]]\nuse = \"ridge\"\ntarget = \"kinematics\"\n[[split]]\nuse = "
       "\"kfold\"\nfolds = 4\n"
-      "[[score]]\nmetrics = [\"nrmse\"]\nbootstrap = 50\npermutations = 50\nshuffles = 2\n");
+      "[[score]]\nmetrics = [\"nrmse\"]\nbootstrap = 50\npermutations = 50\nshuffles = 2\n"
+      "confounds = [\"time\", \"mean\", \"class\", \"shuffled\"]\n");
   EXPECT_EQ(clean_folds(p, r, honest), 4);
   EXPECT_EQ(clean_folds(p, r, leaky), 0);
   const auto folder = temporary_folder();
@@ -913,6 +914,8 @@ TEST(Run, ItemsHaveNoClock) {
   EXPECT_LT(outcome.result.at("scores").at("nrmse").as_number(), 0.5);
   const Value& controls = outcome.result.at("controls");
   EXPECT_EQ(controls.at("time").at("absent").as_string(), "items have no clock");
+  EXPECT_EQ(controls.at("class").at("absent").as_string(), "the score names no category");
+  EXPECT_NEAR(controls.at("mean").at("nrmse").as_number(), 1, 0.1);  // the targets have mean zero
   EXPECT_GT(controls.at("shuffled").at("nrmse").as_number(), 0.9);
   const Recording predictions = io::open_store(folder / "run/predictions.percept");
   EXPECT_EQ(predictions.find("decoded")->keys, r.streams[0].keys);

@@ -136,7 +136,8 @@ TEST(Metrics, RefuseWhatCannotBeScored) {
   } catch (const ConfigError& e) {
     EXPECT_STREQ(
         e.what(),
-        "metrics = nmse: expected one of rmse, nrmse, maae, r2, r, mean_r, median_error (did you mean 'rmse'?)");
+        "metrics = nmse: expected one of rmse, nrmse, maae, r2, r, mean_r, median_error, pcc, mse, psnr, "
+        "ssim_gaussian, ssim_uniform7, ssim_uniform11, identification, accuracy, top1_10way (did you mean 'rmse'?)");
   }
   try {
     score("maae", three, three);

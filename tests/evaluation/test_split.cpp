@@ -447,5 +447,64 @@ TEST(Split, ReportsWhatItIs) {
   EXPECT_EQ(describe({{0, 3}, {7, 9}}), "0..3, 7..9");
 }
 
+/// 100 items, 50 of each class, as in vangerven69.
+struct Digits {
+  std::vector<Table> tables{{"item", {Column{.name = "label", .numbers = std::vector<double>(100, 6), .text = {}}}}};
+  SplitContext context = items(100);
+  Digits() {
+    for (std::size_t k = 50; k < 100; ++k) tables[0].columns[0].numbers[k] = 9;
+    context.tables = &tables;
+  }
+};
+
+TEST(Split, StratifiedBlocksHaveTheSameShareOfEachLevel) {
+  const Digits digits;
+  const auto folds = make_folds(spec("kfold", "folds = 10\nstratify = \"item.label\""), digits.context);
+  ASSERT_EQ(folds.size(), 10u);
+  // the published ten of vangerven69 are the last
+  EXPECT_EQ(folds[9].test, (Ranges{{45, 49}, {95, 99}}));
+  EXPECT_EQ(folds[0].test, (Ranges{{0, 4}, {50, 54}}));
+  EXPECT_EQ(folds[0].train, (Ranges{{5, 49}, {55, 99}}));
+  for (auto& f : folds) EXPECT_EQ(count_frames(f.train), 90);
+}
+
+TEST(Split, InterleavedBlocksTakeEveryNthRow) {
+  const Digits digits;
+  const auto plain = make_folds(spec("kfold", "folds = 3\nassign = \"interleaved\"\nrows = [0, 6]"), digits.context);
+  EXPECT_EQ(plain[0].test, (Ranges{{0, 0}, {3, 3}, {6, 6}}));
+  EXPECT_EQ(plain[1].train, (Ranges{{0, 0}, {2, 3}, {5, 6}}));
+  const auto both =
+      make_folds(spec("kfold", "folds = 25\nassign = \"interleaved\"\nstratify = \"label\""), digits.context);
+  EXPECT_EQ(both[1].test, (Ranges{{1, 1}, {26, 26}, {51, 51}, {76, 76}}));
+  EXPECT_EQ(refusal(spec("kfold", "assign = \"interleaved\""), clocked(100)),
+            "a.toml:9: split.assign = interleaved: expected contiguous blocks: neighbours in time know each other");
+  EXPECT_EQ(refusal(spec("kfold", "stratify = \"label\""), clocked(100)),
+            "a.toml:9: split.stratify = label: expected contiguous blocks: neighbours in time know each other");
+}
+
+TEST(Split, GroupsOfItemsAreNeverApartInInnerFolds) {
+  const Digits digits;
+  EXPECT_TRUE(make_folds(spec("column", "column = \"label\""), digits.context)[0].inner_split.groups.empty())
+      << "trains on one level, which no inner fold could hold out";
+  Digits three;
+  for (std::size_t k = 0; k < 20; ++k) three.tables[0].columns[0].numbers[k] = 3;
+  const auto by_label = make_folds(spec("column", "column = \"label\""), three.context);
+  ASSERT_EQ(by_label[0].inner_split.groups.size(), 100u);
+  EXPECT_EQ(by_label[0].inner_split.groups[0], 0);
+  EXPECT_EQ(by_label[0].inner_split.groups[99], 2);
+  EXPECT_TRUE(make_folds(spec("kfold", "folds = 10"), digits.context)[0].inner_split.groups.empty());
+  // groups are dealt in the order in which they come
+  const auto folds = inner_folds_of_groups({{0, 3}, {6, 9}}, 2, {7, 7, 1, 5, 0, 0, 1, 5, 5, 7});
+  EXPECT_EQ(folds[0].test, (Ranges{{0, 1}, {3, 3}, {7, 9}}));
+  EXPECT_EQ(folds[1].test, (Ranges{{2, 2}, {6, 6}}));
+  EXPECT_EQ(folds[1].train, folds[0].test);
+  try {
+    inner_folds_of_groups({{0, 3}}, 4, {0, 0, 1, 1}, "here");
+    FAIL();
+  } catch (const ConfigError& e) {
+    EXPECT_STREQ(e.what(), "here = 4: expected at most one a group of training rows (2 groups)");
+  }
+}
+
 }  // namespace
 }  // namespace percept::evaluation

@@ -271,6 +271,59 @@
       { xLabel: l.x_label || "step", yLabel: "loss", sync: "loss-" + index, height: 260 });
   };
 
+  // --- rows of images under each other: one canvas a strip, as many strips as the width asks for ---
+  const images = (m, index) => {
+    const parent = document.getElementById("images-" + index);
+    parent.replaceChildren();
+    const [height, width] = m.shape, plane = height * width, size = plane * m.channels;
+    const rows = m.rows.map((r) => Uint8Array.from(atob(r.pixels), (c) => c.charCodeAt(0)));
+    const scale = Math.max(1, Math.round(48 / width)), gap = 3;
+    const strip = Math.max(1, Math.floor((parent.clientWidth + gap) / (width * scale + gap)));
+    for (let first = 0; first < m.count; first += strip) {
+      const n = Math.min(strip, m.count - first);
+      const canvas = make("canvas", parent);
+      canvas.width = n * (width * scale + gap) - gap;
+      canvas.height = rows.length * (height * scale + 1) - 1;
+      const context = canvas.getContext("2d");
+      for (let k = 0; k < n; ++k)
+        rows.forEach((pixels, r) => {
+          const picture = context.createImageData(width * scale, height * scale);
+          for (let y = 0; y < height * scale; ++y)
+            for (let x = 0; x < width * scale; ++x) {
+              const from = (first + k) * size + Math.floor(y / scale) * width + Math.floor(x / scale);
+              const to = 4 * (y * width * scale + x);
+              for (let c = 0; c < 3; ++c) picture.data[to + c] = pixels[from + (m.channels === 3 ? c * plane : 0)];
+              picture.data[to + 3] = 255;
+            }
+          context.putImageData(picture, k * (width * scale + gap), r * (height * scale + 1));
+        });
+    }
+  };
+
+  // --- one dot an item, and doubt against error in ten parts ---
+  const scatter = (holder, xs, ys, xLabel, yLabel, lines) => {
+    const order = xs.map((x, i) => i).filter((i) => xs[i] != null && ys[i] != null).sort((a, b) => xs[a] - xs[b]);
+    const most = Math.max(...order.map((i) => xs[i]), ...order.map((i) => ys[i]), 1e-12) * 1.05;
+    const dots = { label: yLabel, stroke: css("--decoded"), width: 2, points: { show: true, size: lines ? 8 : 6, fill: css("--decoded") }, value: (u, v) => show(v) };
+    if (!lines) dots.paths = () => null;
+    add(holder, {
+      series: [{ label: xLabel, value: (u, v) => show(v) }, { label: "spread = error", stroke: css("--soft"), dash: [5, 5], width: 1.2, points: { show: false }, value: (u, v) => show(v) }, dots],
+      scales: { x: { time: false, range: () => [0, most] }, y: { range: () => [0, most] } },
+      axes: [axis(xLabel, 32), axis(yLabel, 62)],
+      cursor: { drag: { x: false, y: false } },
+    }, [order.map((i) => xs[i]), order.map((i) => xs[i]), order.map((i) => ys[i])], 320);
+  };
+  const trust = (t, index) => {
+    const parent = document.getElementById("trust-" + index);
+    scatter(figure(parent, "One dot an item: its error against its spread. On the dashed line they are equal.", "Error of each item against its spread"),
+      t.spread, t.error, "spread", "error");
+    if (t.reliability && t.reliability.sd.length)
+      scatter(figure(parent, "All values by rising spread, in ten equal parts: error against spread.", "Error against spread in ten parts"),
+        t.reliability.sd, t.reliability.rmse, "spread", "error", true);
+  };
+
+  data.images.forEach((m, i) => builders.push(() => images(m, i)));
+  data.trust.forEach((t, i) => builders.push(() => trust(t, i)));
   data.trajectories.forEach((t, i) => builders.push(() => trajectory(t, i)));
   data.calibration.forEach((c, i) => { if ((c.levels || []).length) builders.push(() => calibration(c, i)); });
   data.losses.forEach((l, i) => builders.push(() => losses(l, i)));
@@ -284,7 +337,10 @@
   let timer = 0;
   addEventListener("resize", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => { for (const p of plots) p.u.setSize({ width: p.width(), height: p.height }); }, 120);
+    timer = setTimeout(() => {
+      for (const p of plots) p.u.setSize({ width: p.width(), height: p.height });
+      data.images.forEach(images);
+    }, 120);
   });
   setTheme(wanted());
 })();
