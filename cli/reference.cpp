@@ -23,8 +23,12 @@ std::string range_text(const ParamInfo& p) {
 std::string unit_text(const ParamInfo& p) { return p.unit == "1" ? "" : p.unit; }
 
 std::string what_it_is(const StageInfo& i) {
-  std::string s = i.trained ? (i.needs_target ? "learned from a target" : "learned without a target") : "not learned";
+  std::string s = !i.trained       ? "not learned"
+                  : i.needs_target ? "learned from a target"
+                  : i.takes_target ? "learned with or without a target"
+                                   : "learned without a target";
   if (i.real_time) s += ", real-time";
+  if (i.needs_torch) s += ", needs LibTorch";
   if (!i.causal_twin.empty()) s += fmt::format(", not causal (live: {})", i.causal_twin);
   return s;
 }
@@ -75,6 +79,8 @@ Value stage_value(const StageInfo& i) {
                         {"version", i.version},
                         {"trained", i.trained},
                         {"needs_target", i.needs_target},
+                        {"takes_target", i.takes_target},
+                        {"needs_torch", i.needs_torch},
                         {"priors", Value(i.priors)},
                         {"real_time", i.real_time},
                         {"causal_twin", i.causal_twin},

@@ -36,11 +36,13 @@ struct StageInfo {
   std::string causal_twin;    ///< of a non-causal stage: what to use live ("" none)
   bool trained = false;       ///< made from (parameters, model)
   bool needs_target = false;  ///< its fitter needs y
+  bool takes_target = false;  ///< its fitter does without y, and is given it where there is one
   bool cross_fit = false;     ///< fitted on what the learned nodes above it give for rows they were not fitted on
   /// Rows whose models its fitter takes from Context::priors (`prior = "NAME"` of a [[stage]]); empty: it takes none.
   std::vector<std::string> priors;
   bool needs_prior = false;  ///< it cannot be fitted without one
   bool real_time = false;    ///< process() is promised to allocate nothing
+  bool needs_torch = false;  ///< runs in LibTorch: refused where percept was built without
   std::function<std::unique_ptr<Stage>(const Value& params, const Model* model, const std::string& where)> make;
   std::function<std::unique_ptr<Fitter>(const Value& params, const std::string& where)> make_fitter;
   std::function<std::vector<Sample>()> samples;  ///< at least one

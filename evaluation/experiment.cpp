@@ -537,6 +537,7 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
   }
   std::optional<TargetSpec> target;
   if (s.fit == FitMode::train && info.needs_target) target = s.target ? s.target : target_of(node.name);
+  if (s.fit == FitMode::train && info.takes_target) target = s.target;
 
   Value what = Value::object({{"kind", "fit"}, {"graph", lineage(node.name, above)}, {"rows", describe(ranges)}});
   if (target)

@@ -118,8 +118,8 @@ MemoryData training_data(const PriorSpec& spec, const StageInfo& info, const Rec
   StreamFormat x = s.format, y;
   y.axis = x.axis;
   t.y.resize(0, t.x.cols());
-  if (info.needs_target) {
-    const Column* labels = labels_of(images);
+  const Column* labels = labels_of(images);
+  if (info.needs_target || (info.takes_target && labels)) {
     if (!labels)
       throw ConfigError(spec.where + ".label", spec.label,
                         fmt::format("a column of labels beside the images: '{}' learns to tell them apart", spec.use));

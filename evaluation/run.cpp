@@ -110,9 +110,10 @@ void add_loss_plot(Value& plots, const Model& model, const std::string& name) {
   std::vector<double> epochs(longest);
   std::iota(epochs.begin(), epochs.end(), 1.0);
   const std::size_t networks = curves->size();
+  const Value* steps = networks == 1 ? curves->as_array()[0].find("steps") : nullptr;  // not learnt in epochs
   plots.push_back(Value::object({{"name", networks > 1 ? fmt::format("{}, mean of {} networks", name, networks) : name},
-                                 {"x", epochs},
-                                 {"x_label", "epoch"},
+                                 {"x", steps ? *steps : Value(epochs)},
+                                 {"x_label", steps ? "step" : "epoch"},
                                  {"series", series}}));
 }
 

@@ -1,0 +1,58 @@
+/// A trained prior over images, as the model of a diffusion_prior holds it: a U-net, and how image values become the
+/// numbers it works on. Everything that samples takes its denoiser, in units of the image.
+#pragma once
+
+#include <Eigen/Core>
+#include <memory>
+
+#include "core/model.h"
+#include "reconstruction/diffusion/denoiser.h"
+#include "reconstruction/diffusion/unet.h"
+
+namespace percept::diffusion {
+
+/// A denoiser of numbers u as one of images offset + scale u; its noise grows by the same scale.
+class RescaledDenoiser final : public Denoiser {
+ public:
+  /// offset: one a value. Throws ConfigError unless the sizes agree and scale > 0.
+  RescaledDenoiser(std::shared_ptr<Denoiser> inner, Eigen::VectorXf offset, double scale);
+  std::vector<Index> shape() const override { return inner_->shape(); }
+  void denoise(const Batch& x, double sigma, Batch& x0) override;
+  bool has_gradient() const override { return inner_->has_gradient(); }
+  void pull_back(const Batch& x, double sigma, Batch& x0, const Cotangent& cotangent, Batch& gradient) override;
+  int evaluations() const override { return inner_->evaluations(); }
+
+ private:
+  Batch numbers(const Batch& x) const;
+  void images(const Batch& u, Batch& x) const;
+  std::shared_ptr<Denoiser> inner_;
+  Eigen::VectorXf offset_;
+  float scale_;
+};
+
+class ImagePrior {
+ public:
+  static constexpr const char* kStage = "diffusion_prior";
+  static constexpr int kVersion = 1;
+
+  /// Throws DataError when it is a model of something else, of another architecture than it says, or broken.
+  explicit ImagePrior(const Model& model);
+  const UnetShape& shape() const { return shape_; }
+  /// Image units for one unit of what the network works on, where images have the standard deviation kSigmaData.
+  /// Noise levels of a sampler are to be multiplied by this: sigma from 80 scale() to 0.002 scale().
+  double scale() const { return scale_; }
+  /// The network itself. Opens LibTorch.
+  std::shared_ptr<Network> network(int threads) const;
+  /// A denoiser of images, told the condition and guided towards it (1: as trained, more: harder; without a condition it
+  /// has no effect). Opens LibTorch. Throws ConfigError when the network cannot take the condition.
+  std::shared_ptr<Denoiser> denoiser(int threads, const Condition& condition = {}, double guidance = 1) const;
+
+ private:
+  Model model_;
+  UnetShape shape_;
+  Eigen::VectorXf offset_;
+  double scale_ = 1;
+  Eigen::VectorXf embedding_mean_, embedding_sd_;
+};
+
+}  // namespace percept::diffusion
