@@ -21,6 +21,7 @@ namespace percept {
 namespace {
 
 using Eigen::MatrixXd;
+using Eigen::MatrixXf;
 using Eigen::VectorXd;
 
 constexpr int kEncodingPosteriorVersion = 1;
@@ -80,7 +81,9 @@ struct EncodingPosteriorParams {
         field("ssim_images", &P::ssim_images, "", "Images by falling weight that make the expected SSIM.", 1, 100000),
         field("ssim_mse_weight", &P::ssim_mse_weight, "",
               "Of the expected squared error against the expected SSIM (range 1).", 0, 1e6),
-        field("ssim_iterations", &P::ssim_iterations, "", "Most steps of the climb to the expected SSIM.", 1, 10000)};
+        field("ssim_iterations", &P::ssim_iterations, "",
+              "Most steps of the climb to the expected SSIM; 0: no ssim_optimal, which takes a second an image.", 0,
+              10000)};
   }
   ContrastOptions contrast() const { return {contrast_sd_px, contrast_power, pool_sd_px, static_cast<Index>(stride)}; }
 };
@@ -99,13 +102,6 @@ PriorImages library_of(const MatrixXd& images, const ContrastFeatures& features,
   return prior_images(images, features, p.deformed_copies,
                       Deformation(size.first, size.second, DeformOptions{}.times(p.deformation)),
                       KeyedRandom(seed, "encoding_posterior deformation"));
-}
-
-VectorXd posterior_mean(const PriorImages& prior, const Heaviest& heavy) {
-  VectorXd mean = VectorXd::Zero(prior.images.rows());
-  for (std::size_t k = 0; k < heavy.index.size(); ++k)
-    mean += heavy.weight(static_cast<Index>(k)) * prior.images.col(heavy.index[k]).cast<double>();
-  return mean;
 }
 
 class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
@@ -147,7 +143,8 @@ class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
   StreamFormat prepare(const StreamFormat& in, Context& context) override {
     order_ = row_order(rows_, named_rows(in), context);
     if (in.axis == Axis::time) require_rate(model_, in, context);
-    if (std::min(size_.first, size_.second) >= kSsimWindow) ssim_.emplace(size_.first, size_.second);
+    if (p_.ssim_iterations > 0 && std::min(size_.first, size_.second) >= kSsimWindow)
+      ssim_.emplace(size_.first, size_.second);
     missing_ = &context.counter("missing");
     random_ = KeyedRandom(context.seed, context.node + " samples");
     StreamFormat out = in;
@@ -218,8 +215,9 @@ class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
   void write(const VectorXd& weights, std::int64_t key, T* y) const {
     const Index pixels = prior_.images.rows();
     const Heaviest heavy = heaviest(weights, weights.size());
-    const VectorXd mean = posterior_mean(prior_, heavy);
-    VectorXd square = VectorXd::Zero(pixels);
+    VectorXd mean = VectorXd::Zero(pixels), square = mean;
+    for (std::size_t k = 0; k < heavy.index.size(); ++k)
+      mean += heavy.weight(static_cast<Index>(k)) * prior_.images.col(heavy.index[k]).cast<double>();
     for (std::size_t k = 0; k < heavy.index.size(); ++k)
       square.array() += heavy.weight(static_cast<Index>(k)) *
                         (prior_.images.col(heavy.index[k]).cast<double>() - mean).array().square();
@@ -338,6 +336,9 @@ class EncodingPosteriorFitter final : public Fitter {
       const VectorXd quadratic = part.encoding.quadratic(prior.features);
       MatrixXd placed;
       if (decodes) placed = product(part.decoding->whiten, of_library);
+      // one column of weights for each frame and pair of powers, so that the library is read once a fold
+      MatrixXf weights(prior.features.cols(), std::ssize(held) * error.size());
+      Index column = 0;
       for (const Index i : held) {
         const VectorXd encoded =
             prior.features.transpose() * part.encoding.linear(VectorXd(t.x.col(i))(part.encoding.voxels)) - quadratic;
@@ -346,13 +347,14 @@ class EncodingPosteriorFitter final : public Fitter {
           const VectorXd at = part.decoding->decode(VectorXd(t.x.col(i))(part.decoding->voxels));
           decoded = -(placed.colwise() - at).colwise().squaredNorm().transpose() / 2;
         }
-        for (Index b = 0; b < error.rows(); ++b)
-          for (Index d = 0; d < error.cols(); ++d) {
-            const VectorXd log =
-                p_.beta[static_cast<std::size_t>(b)] * encoded + p_.delta[static_cast<std::size_t>(d)] * decoded;
-            error(b, d) += (posterior_mean(prior, heaviest(normalised(log), log.size())) - t.y.col(i)).squaredNorm();
-          }
+        for (const double delta : p_.delta)
+          for (const double beta : p_.beta)
+            weights.col(column++) = normalised(beta * encoded + delta * decoded).cast<float>();
       }
+      const MatrixXf means = prior.images * weights;
+      for (Index k = 0; k < means.cols(); ++k)
+        error(k % error.size()) +=
+            (means.col(k).cast<double>() - t.y.col(held[static_cast<std::size_t>(k / error.size())])).squaredNorm();
     }
     Index b = 0, d = 0;
     error.minCoeff(&b, &d);

@@ -176,6 +176,19 @@ TEST_F(EncodingPosterior, AFrameWithAMissingVoxelIsMissing) {
   EXPECT_TRUE(out.col(2).allFinite());
 }
 
+TEST_F(EncodingPosterior, GivesTheSsimEstimateWhereItIsAskedFor) {
+  const Model model = fit(world, with_library(library), train, seen);
+  Value params = small();
+  params["ssim_iterations"] = std::int64_t{0};
+  const auto stage = info().make(params, &model, "node");
+  const auto without = testing::run_stage(*stage, {.format = world.voxels, .frames = test});
+  const auto has = [](const StreamFormat& f) {
+    return std::any_of(f.parts.begin(), f.parts.end(), [](auto& p) { return p.name == "ssim_optimal"; });
+  };
+  EXPECT_FALSE(has(without.format));
+  EXPECT_EQ(without.matrix().topRows(5 * World::kPixels), apply(model, test).topRows(5 * World::kPixels));
+}
+
 TEST_F(EncodingPosterior, SaysWhatIsWrong) {
   Context none;
   none.node = "node";
