@@ -49,6 +49,12 @@ const std::map<std::string, std::vector<Known>> kKnown{
     {"flint_gp_lags", {{"nrmse", .4381, 3e-3}, {"maae", .6525, 1e-2}}},
     {"contdata95_kalman",
      {{"r2.0", .644786, 2e-5}, {"r2.1", .642723, 2e-5}, {"r2.2", .446265, 2e-5}, {"r2.3", .491655, 2e-5}}},
+    {"contdata95_resets",
+     {{"kalman.mean_r", .7449, 1e-3},
+      {"kalman_anew.mean_r", .7477, 1e-3},
+      {"ridge.mean_r", .8811, 1e-3},
+      {"ridge_anew.mean_r", .8888, 1e-3},
+      {"ridge_hold.mean_r", .8914, 1e-3}}},
     {"wmaze_position", {{"movement.median_error_px", 34.04, .5}, {"single_bins.median_error_px", 44.43, .5}}},
     // no published number: what the truth allows is bounded from below by the score of a decoder that works
     {"simulated_reach", {{"dkf.mean_r", .85, .05}}},
