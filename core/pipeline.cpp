@@ -43,11 +43,13 @@ struct OutputSection {
   std::string folder;
   bool report = true;
   bool predictions = true;
+  bool models = true;
   static constexpr auto fields() {
     return std::tuple{
         field("folder", &OutputSection::folder, "", "Where the results go; empty: runs/<name of the file>."),
         field("report", &OutputSection::report, "", "Write report.html."),
-        field("predictions", &OutputSection::predictions, "", "Write the scored frames to predictions.percept.")};
+        field("predictions", &OutputSection::predictions, "", "Write the scored frames to predictions.percept."),
+        field("models", &OutputSection::models, "", "Write the model of every fitted stage and fold.")};
   }
 };
 struct ScoreSection {
@@ -568,6 +570,7 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
   p.output_folder = output.folder;
   p.report = output.report;
   p.save_predictions = output.predictions;
+  p.save_models = output.models;
   return p;
 }
 

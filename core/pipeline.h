@@ -109,6 +109,7 @@ struct Pipeline {
   std::string output_folder;  ///< "" = runs/<file stem>
   bool report = true;
   bool save_predictions = true;
+  bool save_models = true;
   Value resolved = Value::table();  ///< the whole configuration after --set, for provenance
 
   /// nullptr when there is none of that name.

@@ -120,7 +120,11 @@ class RidgeFitter final : public Fitter {
     const Index dropped = drop_missing(t), frames = t.x.cols(), d = t.y.rows();
     if (dropped > 0) context.warn(fmt::format("{} training frames with missing values left out", dropped));
     const auto names = data.y_format().row_names();
-    for (Index k = 0; k < d && frames > 0; ++k)
+    // the border of an image is black in every picture: it stays so
+    const bool image = data.y_format().parts.size() == 1 && data.y_format().parts[0].shape.size() > 1;
+    if (image && frames > 0 && (t.y.colwise() - t.y.col(0)).cwiseAbs().maxCoeff() == 0)
+      throw DataError(context.node, "target", "images that differ", "the same image in every training frame");
+    for (Index k = 0; k < d && frames > 0 && !image; ++k)
       if (t.y.row(k).minCoeff() == t.y.row(k).maxCoeff())
         throw DataError(context.node, fmt::format("target '{}'", names[static_cast<std::size_t>(k)]),
                         "values that vary over the training frames", fmt::format("the constant {}", t.y(k, 0)));
@@ -137,9 +141,21 @@ class RidgeFitter final : public Fitter {
       for (const Index i : fitted) groups.push_back(t.groups.empty() ? 0 : t.groups[static_cast<std::size_t>(i)]);
       folds = inner_folds(groups, static_cast<Index>(fitted.size()), p_.inner_folds);
     }
-    const RidgeOptions options{p_.alpha, p_.intercept, p_.per_target, folds};
-    const RidgeFit fit = holdout ? fit_ridge(t.x(Eigen::all, fitted), t.y(Eigen::all, fitted), options, context.node)
-                                 : fit_ridge(t.x, t.y, options, context.node);
+    const RidgeOptions options{p_.alpha, p_.intercept, p_.per_target, folds, image};
+    const Model* basis = context.prior("pca");
+    MatrixXd components;
+    VectorXd centre;
+    if (basis) {
+      components = basis->matrix("components", -1, d);
+      centre = basis->vector("mean", d);
+    }
+    const MatrixXd scores = basis ? product(components, t.y.colwise() - centre) : t.y;
+    RidgeFit fit = holdout ? fit_ridge(t.x(Eigen::all, fitted), scores(Eigen::all, fitted), options, context.node)
+                           : fit_ridge(t.x, scores, options, context.node);
+    if (basis) {  // back from the components to what they are components of
+      fit.weights = product(components.transpose(), fit.weights);
+      fit.intercept = components.transpose() * fit.intercept + centre;
+    }
 
     Model m;
     m.meta = model_meta("ridge", kVersion, write_params(p_), data.x_format(), data.y_format());
@@ -175,10 +191,14 @@ class RidgeFitter final : public Fitter {
 StageInfo info_ridge() {
   auto i = trained_info<RidgeStage, RidgeFitter>(
       "ridge", "decoders",
-      "Linear regression with a ridge penalty: gives the mean and a constant covariance of its error.");
+      "Linear regression with a ridge penalty: gives the mean and a constant covariance of its error. With a pca prior "
+      "the target's components are decoded, and what they are components of is given. One alpha for all pixels of an "
+      "image is chosen by their squared error, of other targets in units of "
+      "their variance.");
   i.version = kVersion;
   i.paper = "Hoerl, Kennard, Technometrics 12 (1970) 55";
   i.needs_target = true;
+  i.priors = {"pca"};
   i.real_time = true;
   i.samples = [] {
     std::vector<Sample> all;

@@ -500,7 +500,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
         std::string name = fold.name;
         std::replace(name.begin(), name.end(), ' ', '_');
         std::replace(name.begin(), name.end(), '/', '_');
-        if (!m.loaded) m.model->save(out.path() / "models" / p.splits[s].name / name / m.node);
+        if (!m.loaded && p.save_models) m.model->save(out.path() / "models" / p.splits[s].name / name / m.node);
       }
       folds.push_back(std::move(run));
     }

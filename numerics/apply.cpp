@@ -1,6 +1,7 @@
 #include "numerics/apply.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -81,6 +82,7 @@ Value model_meta(const std::string& stage, int version, Value params, const Stre
   Value meta = model_meta(stage, version, std::move(params), x);
   meta["output_rows"] = named_rows(y);
   meta["output_units"] = units_of(y);
+  if (y.parts.size() == 1 && y.parts[0].shape.size() > 1) meta["output_shape"] = Value(y.parts[0].shape);
   meta["rate_hz"] = x.rate_hz;
   return meta;
 }
@@ -102,6 +104,18 @@ void require_rate(const Model& model, const StreamFormat& in, const Context& con
 std::vector<Part> posterior_parts(const Model& model, Index d, bool covariance) {
   const auto names = names_of(model.meta, "output_rows"), units = names_of(model.meta, "output_units");
   Part mean{"mean", {d}, "1", {}, {}};
+  if (const Value* shape = model.meta.find("output_shape")) {
+    std::vector<Index> given;
+    Index size = 1;
+    for (auto& n : shape->as_array()) {
+      given.push_back(n.as_integer());
+      size = given.back() >= 1 && given.back() <= d ? std::min(size * given.back(), d + 1) : d + 1;
+    }
+    if (size != d)
+      throw DataError("model of " + model.meta.get("stage", "an unnamed stage"), "output_shape",
+                      fmt::format("a shape of {} values", d), fmt::format("{{{}}}", fmt::join(given, ", ")));
+    mean.shape = given;
+  }
   const bool one_unit = std::set<std::string>(units.begin(), units.end()).size() == 1;
   if (one_unit) mean.unit = units[0];
   if (static_cast<Index>(names.size()) == d && std::find(names.begin(), names.end(), "") == names.end())

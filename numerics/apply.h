@@ -26,13 +26,14 @@ std::vector<std::string> names_of(const Value& meta, const std::string& key);
 
 /// meta of a model without a target: stage, version, params, input_rows.
 Value model_meta(const std::string& stage, int version, Value params, const StreamFormat& x);
-/// meta of a model with a target: also output_rows, output_units, and rate_hz.
+/// meta of a model with a target: also output_rows, output_units, output_shape of an image, and rate_hz.
 Value model_meta(const std::string& stage, int version, Value params, const StreamFormat& x, const StreamFormat& y);
 /// Throws DataError unless the model is of this stage and version.
 void require_model(const Model& model, const std::string& stage, int version);
 /// Throws ConfigError unless the edge runs at the rate the model was fitted at (a state model is per frame).
 void require_rate(const Model& model, const StreamFormat& in, const Context& context);
-/// "mean" {d} with the target's names and units, and "covariance" {d, d}.
+/// "mean" with the target's names, units and shape ({d} unless meta.output_shape says more), and "covariance" {d, d}.
+/// Throws DataError when that shape has not d values.
 std::vector<Part> posterior_parts(const Model& model, Index d, bool covariance);
 
 /// Drops frames with a value that is not finite in x or y (their neighbours then belong to different segments);

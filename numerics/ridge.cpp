@@ -140,7 +140,7 @@ RidgeFit fit_ridge(const MatrixXd& x, const MatrixXd& y, const RidgeOptions& o, 
     fit.error = (o.folds.empty() ? leave_one_out(x, y, o) : over_folds(x, y, o, where)) / static_cast<double>(x.cols());
     VectorXd variance = (y.colwise() - y.rowwise().mean()).rowwise().squaredNorm() / static_cast<double>(x.cols());
     for (Index k = 0; k < y.rows(); ++k)
-      if (!(variance(k) > 0)) variance(k) = 1;  // a constant target: its error is 0 at every alpha
+      if (o.one_unit || !(variance(k) > 0)) variance(k) = 1;  // a constant target: its error is 0 at every alpha
     const VectorXd joint = fit.error * variance.cwiseInverse();
     for (Index k = 0; k < y.rows(); ++k) {
       Index best = 0;

@@ -16,6 +16,7 @@ struct RidgeOptions {
   bool intercept = true;                     ///< the intercept is not penalised
   bool per_target = false;                   ///< an alpha for each target
   std::span<const std::int32_t> folds = {};  ///< fold of each frame, for the choice; empty: leave one out
+  bool one_unit = false;                     ///< targets are of one kind, as pixels are: see fit_ridge
 };
 
 struct RidgeFit {
@@ -27,7 +28,8 @@ struct RidgeFit {
 };
 
 /// x: features x frames, y: targets x frames, both finite. Without folds the choice is by leave-one-out.
-/// With one alpha for all, the errors are summed over targets in units of each target's variance.
+/// With one alpha for all, the errors are summed over targets in units of each target's variance, or of one_unit as they
+/// are: a pixel that is hardly ever lit counts for little.
 /// Throws DataError naming `where`: no frames, dependent features or fewer frames than features at alpha = 0, a fold
 /// that holds everything; ConfigError for a negative alpha.
 RidgeFit fit_ridge(const Eigen::MatrixXd& x, const Eigen::MatrixXd& y, const RidgeOptions& options,

@@ -2,6 +2,7 @@
 
 // one line a stage; each is defined at the end of the file of its name
 #define PERCEPT_STAGES(STAGE) \
+  STAGE(average)              \
   STAGE(bin)                  \
   STAGE(common_average)       \
   STAGE(decimate)             \
@@ -13,6 +14,7 @@
   STAGE(mask_rows)            \
   STAGE(pca)                  \
   STAGE(running_zscore)       \
+  STAGE(select_rows)          \
   STAGE(transform)            \
   STAGE(zscore)
 

@@ -11,6 +11,7 @@
 #include "numerics/random.h"
 #include "numerics/ridge.h"
 #include "reconstruction/gaussian.h"
+#include "reconstruction/image/image_library.h"
 
 namespace percept {
 namespace {
@@ -167,7 +168,20 @@ class GaussianPosteriorFitter final : public Fitter {
       if (!(power(i) > 1e-26 * t.x.row(i).squaredNorm() / static_cast<double>(frames)))
         throw DataError(context.node, fmt::format("row '{}'", names[static_cast<std::size_t>(i)]),
                         "noise around the encoding model", "a row that the target explains exactly");
-    const ShrunkCovariance prior = shrunk_covariance(t.y);
+    // what targets are like: as the library's images where there is one, else as those of the training frames
+    VectorXd prior_mean = y_mean;
+    const Model* library = context.prior("image_library");
+    ShrunkCovariance prior;
+    if (library) {
+      MatrixXd images = read_image_library(*library).images;
+      if (images.rows() != d)
+        throw ConfigError(context.node + ".prior", fmt::format("images of {} values", images.rows()),
+                          fmt::format("images of the target's {}", d));
+      prior_mean = images.rowwise().mean();
+      prior = shrunk_covariance(images.colwise() - prior_mean);
+    } else {
+      prior = shrunk_covariance(t.y);
+    }
     MatrixXd noise = power;
     double noise_weight = 1;
     if (p_.noise == "shrunk") {
@@ -191,8 +205,9 @@ class GaussianPosteriorFitter final : public Fitter {
     m.meta["noise_shrinkage"] = noise_weight;
     m.set("gain", posterior.gain);
     m.set("sd", posterior.sd);
-    m.set("x_mean", x_mean);
-    m.set("y_mean", y_mean);
+    // what the brain would do for the mean of the prior
+    m.set("x_mean", VectorXd(x_mean + encoding.weights * (prior_mean - y_mean)));
+    m.set("y_mean", prior_mean);
     return m;
   }
 
@@ -230,14 +245,15 @@ Sample gaussian_posterior_sample(const StreamFormat& format, const char* noise) 
 StageInfo info_gaussian_posterior() {
   auto i = trained_info<GaussianPosteriorStage, GaussianPosteriorFitter>(
       "gaussian_posterior", "reconstruction",
-      "Linear-Gaussian Bayes: a shrunk Gaussian prior over targets and a ridge encoding model give the posterior mean, "
-      "in the "
-      "target's shape, and the posterior standard deviation. A frame with a missing row is missing.");
+      "Linear-Gaussian Bayes: a shrunk Gaussian prior over targets, fitted to those of the training frames or to the "
+      "images of a prior, and a ridge encoding model give the posterior mean, in the target's shape, and the posterior "
+      "standard deviation. A frame with a missing row is missing.");
   i.version = kGaussianPosteriorVersion;
   i.paper =
       "Schoenmakers, Barth, Heskes, van Gerven, NeuroImage 83 (2013) 951; Nishimoto et al., Current Biology 21 (2011) "
       "1641";
   i.needs_target = true;
+  i.priors = {"image_library"};
   i.real_time = true;
   i.samples = [] {
     std::vector<Sample> all;

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 
+#include <Eigen/SVD>
+
 #include "decoders/stages.h"
 #include "tests/filters/common.h"
 
@@ -209,6 +211,103 @@ TEST(RidgeAndDkf, ReproduceTheReference) {
     EXPECT_NEAR(nrmse(test_z, out.topRows(2)), robust ? .742891768922 : .764633115677, 1e-9);
     EXPECT_NEAR(maae(test_z, out.topRows(2)), robust ? .868181068923 : .888209542257, 1e-9);
   }
+}
+
+/// Images of 2 x 2 whose last pixel is always black.
+struct Pictures {
+  StreamFormat format = item_format({2, 2}, Scalar::f64, "image");
+  TrainingMatrix t{MatrixXd(3, 60), MatrixXd::Zero(4, 60), {}, {}, {}};
+  Pictures() {
+    const KeyedRandom random(5, "pictures");
+    for (Index k = 0; k < 60; ++k) {
+      for (Index i = 0; i < 3; ++i) t.x(i, k) = random.normal(k, static_cast<std::uint64_t>(i));
+      for (Index i = 0; i < 3; ++i)
+        t.y(i, k) = 0.5 + 0.2 * t.x(i, k) - 0.1 * t.x((i + 1) % 3, k) +
+                    0.05 * random.normal(k, static_cast<std::uint64_t>(10 + i));
+    }
+  }
+  /// Its first components, as a prior.
+  std::shared_ptr<Model> components(Index n) const {
+    Eigen::JacobiSVD<MatrixXd> svd(t.y.colwise() - t.y.rowwise().mean(), Eigen::ComputeThinU);
+    auto m = std::make_shared<Model>();
+    m->set("components", MatrixXd(svd.matrixU().leftCols(n).transpose()));
+    m->set("mean", MatrixXd(VectorXd::Constant(4, 0.3)));
+    return m;
+  }
+  Model fit(const Value& params, std::shared_ptr<Model> basis = nullptr) const {
+    Context context;
+    context.node = "ridge";
+    if (basis) context.priors = {{"pcs", "pca", basis}};
+    return ridge().make_fitter(params, "ridge")->fit(MemoryData(item_format({3}), format, t), context);
+  }
+};
+const Value kOneAlpha = Value::object({{"alpha", 2.0}, {"covariance", "none"}});
+
+TEST(RidgeStage, DecodesImagesInTheirShapeAndKeepsWhatIsAlwaysBlack) {
+  const Pictures p;
+  const Model m = p.fit(kOneAlpha);
+  auto stage = ridge().make(kOneAlpha, &m, "ridge");
+  const auto out = run_stage(*stage, {item_format({3}), p.t.x});
+  EXPECT_EQ(out.format.parts.at(0).shape, (std::vector<Index>{2, 2}));
+  EXPECT_LT(out.matrix().row(3).cwiseAbs().maxCoeff(), 1e-12);
+  EXPECT_GT((out.matrix().row(0) - p.t.y.row(0).mean() * Eigen::RowVectorXd::Ones(60)).norm(), 0.1);
+  Pictures same;
+  same.t.y.setConstant(0.5);
+  EXPECT_THAT(message_of<DataError>([&] { same.fit(kOneAlpha); }),
+              HasSubstr("target: expected images that differ, found the same image in every training frame"));
+  Model broken = m;
+  broken.meta["output_shape"] = Value(std::vector<std::int64_t>{3, 2});
+  EXPECT_THAT(message_of<DataError>([&] {
+                auto s = ridge().make(kOneAlpha, &broken, "ridge");
+                run_stage(*s, {item_format({3}), p.t.x});
+              }),
+              HasSubstr("output_shape: expected a shape of 4 values, found {3, 2}"));
+}
+
+TEST(RidgeStage, HardlyEverLitPixelsDoNotChooseTheAlphaOfAnImage) {
+  // one pixel that follows the input, and 31 that flicker by a hundredth of it without reason
+  const KeyedRandom random(6, "flicker");
+  TrainingMatrix t{MatrixXd(3, 60), MatrixXd(32, 60), {}, {}, {}};
+  for (Index k = 0; k < 60; ++k) {
+    for (Index i = 0; i < 3; ++i) t.x(i, k) = random.normal(k, static_cast<std::uint64_t>(i));
+    t.y(0, k) = t.x(0, k);
+    for (Index i = 1; i < 32; ++i) t.y(i, k) = 0.01 * random.normal(k, static_cast<std::uint64_t>(10 + i));
+  }
+  const Value params = Value::object({{"alpha", Value(std::vector<double>{0.1, 1e6})}, {"covariance", "none"}});
+  auto chosen = [&](const StreamFormat& target) {
+    Context context;
+    context.node = "ridge";
+    const Model m = ridge().make_fitter(params, "ridge")->fit(MemoryData(item_format({3}), target, t), context);
+    return m.meta.at("alpha").as_array().at(0).as_number();
+  };
+  EXPECT_EQ(chosen(item_format({4, 8}, Scalar::f64, "image")), 0.1);
+  EXPECT_EQ(chosen(item_format({32}, Scalar::f64, "scores")), 1e6);
+}
+
+TEST(RidgeStage, APcaPriorIsTheBasisOfTheTarget) {
+  const Pictures p;
+  const auto two = p.components(2);
+  const Model m = p.fit(kOneAlpha, two);
+  auto stage = ridge().make(kOneAlpha, &m, "ridge");
+  const MatrixXd out = run_stage(*stage, {item_format({3}), p.t.x}).matrix();
+  // ridge of the two scores, written out
+  const MatrixXd basis = two->matrix("components");
+  const VectorXd centre = two->vector("mean"), x_mean = p.t.x.rowwise().mean();
+  const MatrixXd scores = basis * (p.t.y.colwise() - centre), xc = p.t.x.colwise() - x_mean;
+  const VectorXd s_mean = scores.rowwise().mean();
+  const MatrixXd w =
+      (scores.colwise() - s_mean) * xc.transpose() * (xc * xc.transpose() + 2 * MatrixXd::Identity(3, 3)).inverse();
+  const MatrixXd expected = (basis.transpose() * ((w * xc).colwise() + s_mean)).colwise() + centre;
+  EXPECT_LT((out - expected).cwiseAbs().maxCoeff(), 1e-12);
+  // with an alpha for each component there are two
+  const Model chosen = p.fit(
+      Value::object({{"alpha", Value(std::vector<double>{0.1, 10})}, {"per_target", true}, {"covariance", "none"}}),
+      two);
+  EXPECT_EQ(chosen.meta.at("alpha").size(), 2u);
+  // all components span every image: nothing changes
+  const Model all = p.fit(kOneAlpha, p.components(4)), none = p.fit(kOneAlpha);
+  EXPECT_LT((all.matrix("weights") - none.matrix("weights")).cwiseAbs().maxCoeff(), 1e-12);
+  EXPECT_LT((all.vector("offset") - none.vector("offset")).cwiseAbs().maxCoeff(), 1e-12);
 }
 
 }  // namespace

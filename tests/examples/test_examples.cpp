@@ -10,6 +10,7 @@
 
 #include "data/fetch.h"
 #include "data/loaders.h"
+#include "data/prior.h"
 #include "evaluation/run.h"
 #include "percept/registry.h"
 #include "tests/support/data.h"
@@ -56,6 +57,23 @@ const std::map<std::string, std::vector<Known>> kKnown{
       {"ridge_anew.mean_r", .8888, 1e-3},
       {"ridge_hold.mean_r", .8914, 1e-3}}},
     {"wmaze_position", {{"movement.median_error_px", 34.04, .5}, {"single_bins.median_error_px", 44.43, .5}}},
+    // computed with numpy and scikit-image on the same splits: z-scored voxels, ten interleaved inner folds, clipped to
+    // [0, 1]; the published decoders of this set are in the description of the data
+    {"digits69_linear",
+     {{"ridge.official.pcc", .791, .003},
+      {"ridge.official.ssim_gaussian", .458, .003},
+      {"ridge.official.mse", .0379, .0003},
+      {"ridge.tenfold.pcc", .737, .003},
+      {"ridge.tenfold.ssim_gaussian", .397, .003},
+      {"ridge.tenfold.mse", .0445, .0003},
+      {"pca_ridge.official.pcc", .807, .003},
+      {"pca_ridge.official.ssim_gaussian", .479, .003},
+      {"pca_ridge.official.mse", .0358, .0003},
+      {"pca_ridge.tenfold.pcc", .753, .003},
+      {"pca_ridge.tenfold.mse", .0423, .0003},
+      {"nearest.official.pcc", .825, .003},
+      {"nearest.official.ssim_gaussian", .635, .003},
+      {"nearest.official.mse", .0333, .0003}}},
     // no published number: what the truth allows is bounded from below by the score of a decoder that works
     {"simulated_reach", {{"dkf.mean_r", .85, .05}}},
 };
@@ -80,6 +98,12 @@ const std::map<std::string, Short> kLong{
       "mean_r",
       .5,
       .95}},
+    {"digits69_best",
+     {{"posterior.deformed_copies=0", "posterior.inner_folds=2", "posterior.voxels=300", "tenfold.folds=2"},
+      "official.pcc",
+      .8,
+      .92}},
+    {"digits69_linear", {{"posterior.alpha=[100.0]", "tenfold.folds=2"}, "ridge.official.pcc", .788, .794}},
     {"flint_best",
      {{"lstm.networks=1", "lstm.epochs=8", "wide_lstm.networks=1", "wide_lstm.units=32", "wide_lstm.epochs=8",
        "gp.hyper_frames=300", "gp.iterations=5", "official.train_rows=[0, 1499]", "official.test_rows=[1600, 2099]",
@@ -111,6 +135,7 @@ TEST_P(Example, RunsAndScores) {
     }
   try {
     request.recording = data::load_input(request.pipeline.input, file.parent_path());
+    request.priors = data::load_priors(request.pipeline.priors, file.parent_path());
   } catch (const data::Unavailable& e) {
     if (testing::in_ci()) FAIL() << e.what();
     GTEST_SKIP() << e.what();

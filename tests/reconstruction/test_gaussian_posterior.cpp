@@ -10,8 +10,10 @@
 #include "core/error.h"
 #include "numerics/random.h"
 #include "reconstruction/gaussian.h"
+#include "reconstruction/image/image_library.h"
 #include "reconstruction/stages.h"
 #include "tests/support/driver.h"
+#include "tests/support/errors.h"
 
 namespace percept {
 namespace {
@@ -191,6 +193,53 @@ TEST(GaussianPosteriorStage, ComesNearTheTruePosterior) {
   EXPECT_LT(ours, 1.1 * least);
   const VectorXd sd = out.matrix().bottomRows(World::kPixels).col(0);
   EXPECT_LT(((sd.array() / truth.covariance.diagonal().array().sqrt()) - 1).abs().maxCoeff(), 0.1);
+}
+
+Model fit_with_library(const MatrixXd& x, const MatrixXd& y, const MatrixXd& library) {
+  auto images_model = std::make_shared<Model>();
+  images_model->meta = Value::object({{"stage", "image_library"}, {"version", 1}});
+  images_model->meta["image_shape"] = Value(std::vector<Index>{World::kSide, World::kSide});
+  store_images(*images_model, library);
+  Context context;
+  context.node = "recon";
+  context.priors = {{"lib", "image_library", images_model}};
+  return info()
+      .make_fitter(Value::table(), "recon")
+      ->fit(MemoryData(item_format({x.rows()}), images(), {x, y, {}, {}, {}}), context);
+}
+
+TEST(GaussianPosteriorStage, ALibraryTellsWhatTargetsAreLike) {
+  const World world(40);
+  auto [x, y] = world.draw(60, 5);
+  auto [unused, library] = world.draw(3000, 6);
+  auto [x_test, y_test] = world.draw(500, 7);
+  auto error = [&, &x_test = x_test, &y_test = y_test](const Model& model) {
+    auto stage = info().make(Value::table(), &model, "recon");
+    const auto out = testing::run_stage(*stage, {.format = item_format({40}), .frames = x_test});
+    return (out.matrix().topRows(World::kPixels) - y_test).squaredNorm();
+  };
+  const Model with = fit_with_library(x, y, library), without = fit(item_format({40}), images(), x, y);
+  // with sixty frames for 36 pixels the covariance of the training targets is poor
+  EXPECT_LT(error(with), 0.97 * error(without));
+  EXPECT_LT((with.vector("y_mean") - library.rowwise().mean()).cwiseAbs().maxCoeff(), 1e-7);
+  // the training targets as library: the same posterior, to the precision of the stored images
+  const Model same = fit_with_library(x, y, y);
+  EXPECT_LT((same.matrix("gain") - without.matrix("gain")).cwiseAbs().maxCoeff(), 1e-5);
+  EXPECT_LT((same.vector("sd") - without.vector("sd")).cwiseAbs().maxCoeff(), 1e-5);
+  EXPECT_LT((same.vector("x_mean") - without.vector("x_mean")).cwiseAbs().maxCoeff(), 1e-5);
+  EXPECT_THAT(testing::message_of<ConfigError>([&, &x = x, &y = y] {
+                auto small = std::make_shared<Model>();
+                small->meta = Value::object({{"stage", "image_library"}, {"version", 1}});
+                small->meta["image_shape"] = Value(std::vector<Index>{2, 2});
+                store_images(*small, MatrixXd::Random(4, 3));
+                Context context;
+                context.node = "recon";
+                context.priors = {{"lib", "image_library", small}};
+                info()
+                    .make_fitter(Value::table(), "recon")
+                    ->fit(MemoryData(item_format({40}), images(), {x, y, {}, {}, {}}), context);
+              }),
+              HasSubstr("recon.prior = images of 4 values: expected images of the target's 36"));
 }
 
 TEST(GaussianPosteriorStage, AMissingRowMakesTheFrameMissing) {
