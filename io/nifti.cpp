@@ -5,6 +5,7 @@
 
 #include <Eigen/LU>
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <string_view>
@@ -376,14 +377,19 @@ void check_nifti_length(const fs::path& file, const NiftiHeader& header) { check
 std::string orientation_of(const Eigen::Matrix4d& affine) {
   Eigen::Matrix3d m = affine.topLeftCorner<3, 3>();
   m.colwise().normalize();
-  std::string axes = "???";
-  for (int round = 0; round < 3; ++round) {  // the clearest pair of axes first
-    Index row = 0, column = 0;
-    m.cwiseAbs().maxCoeff(&row, &column);
-    axes[static_cast<std::size_t>(column)] = (m(row, column) > 0 ? "RAS" : "LPI")[row];
-    m.row(row).setZero();
-    m.col(column).setZero();
-  }
+  // of the six ways to give every voxel axis one of space, that with the largest product of cosines: above zero, since
+  // the affine can be inverted
+  std::array<Index, 3> row{0, 1, 2}, best = row;
+  double most = -1;
+  do {
+    const double product = std::abs(m(row[0], 0) * m(row[1], 1) * m(row[2], 2));
+    if (product > most) {
+      most = product;
+      best = row;
+    }
+  } while (std::next_permutation(row.begin(), row.end()));
+  std::string axes;
+  for (std::size_t a = 0; a < 3; ++a) axes += (m(best[a], static_cast<Index>(a)) > 0 ? "RAS" : "LPI")[best[a]];
   return axes;
 }
 

@@ -135,6 +135,12 @@ TEST(Nifti, QuaternionGivesTheAffine) {
   EXPECT_EQ(io::orientation_of(m), "ALI");
 }
 
+TEST(Nifti, EveryVoxelAxisHasAnOrientationHoweverOblique) {
+  Eigen::Matrix4d m = Eigen::Matrix4d::Identity();  // the second and the third axis both run to the front
+  m.topLeftCorner<3, 3>() << 1, 0.1, 0.6, 0, 0.9, 0.8, 0, 0.42, 0;
+  EXPECT_EQ(io::orientation_of(m), "RSA");
+}
+
 TEST(Nifti, NeitherFormIsVoxelSizesOnly) {
   NiftiBytes n = example();
   n.sform_code = 0;
