@@ -28,6 +28,7 @@ struct GaussianProcessParams {
   std::int64_t inducing = 1000;
   std::string covariance = "constant";
   std::int64_t variance_points = 500;
+  double length_factor = 1.0;
   std::int64_t seed = 0;
   static constexpr auto fields() {
     return std::tuple{
@@ -64,6 +65,11 @@ struct GaussianProcessParams {
               "For covariance = \"posterior\": with more points than this the variance goes through so many inducing "
               "points; a step costs their square.",
               2, 100000),
+        field(
+            "length_factor", &GaussianProcessParams::length_factor, "1",
+            "Multiplies the lengths once they are known: with a short one and extra_noise, an input far from all that "
+            "was seen adds nothing to a multi_kernel, and so costs less.",
+            0.01, 100.0),
         field("seed", &GaussianProcessParams::seed, "",
               "Of the frames drawn and the points chosen, together with the run's seed.", 0, 1e15)};
   }
@@ -203,6 +209,10 @@ class GaussianProcessFitter final : public Fitter {
                                              .check_cancel = [&] { context.check_cancel(); }},
                                             context.node);
       processes.push_back(fit.gp);
+      if (VectorXd& theta = processes.back().theta; p_.length_factor != 1)
+        theta.head(kernel.weight_entries()) =
+            kernel.start(kernel.weights(theta) / (p_.length_factor * p_.length_factor), 1)
+                .head(kernel.weight_entries());
       processes.back().noise += p_.extra_noise * y.row(k).squaredNorm() / static_cast<double>(frames);
       outputs.push_back(describe(kernel, fit, names[static_cast<std::size_t>(k)]));
     }
