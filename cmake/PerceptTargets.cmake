@@ -59,5 +59,5 @@ function(percept_test folder)
     set_target_properties(test_${folder} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
   endif()
   add_test(NAME ${folder} COMMAND test_${folder})
-  set_tests_properties(${folder} PROPERTIES TIMEOUT 900 LABELS unit)
+  set_tests_properties(${folder} PROPERTIES TIMEOUT 1800 LABELS unit)  # for sanitizers on a busy machine
 endfunction()
