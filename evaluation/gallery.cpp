@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "evaluation/image_bytes.h"
 #include "evaluation/report/html.h"
 #include "io/png.h"
 #include "io/store.h"
@@ -32,24 +33,6 @@ std::optional<ImageShape> image_shape(const Part& part) {
   if (s.size() == 2) return ImageShape{s[0], s[1], 1};
   if (s.size() == 3 && (s[0] == 1 || s[0] == 3)) return ImageShape{s[1], s[2], s[0]};
   return std::nullopt;
-}
-
-/// Values to bytes, low being black; a missing value is black too.
-class ToBytes {
- public:
-  ToBytes(double low, double high) : low_(low), scale_(high > low ? 255 / (high - low) : 0) {}
-  char operator()(double v) const {
-    const double byte = std::isfinite(v) ? std::clamp(std::round((v - low_) * scale_), 0.0, 255.0) : 0.0;
-    return static_cast<char>(static_cast<unsigned char>(byte));
-  }
-
- private:
-  double low_, scale_;
-};
-std::string to_bytes(const Eigen::MatrixXd& frames, const ToBytes& byte) {
-  std::string out(static_cast<std::size_t>(frames.size()), '\0');
-  std::transform(frames.data(), frames.data() + frames.size(), out.begin(), byte);
-  return out;
 }
 
 /// What was decoded beside the truth, where there are both: a run leaves the items missing that its split did not test.

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "evaluation/audit.h"
+#include "evaluation/image_bytes.h"
 #include "evaluation/item_metrics.h"
 #include "evaluation/report/html.h"
 #include "numerics/random.h"
@@ -173,14 +174,7 @@ Value mosaic(const std::string& name, const Pooled& p) {
       high = std::max(high, v);
     }
   auto row = [&](const char* title, const MatrixXd& m, double from, double to) {
-    std::string bytes;
-    for (Index k = 0; k < n; ++k)
-      for (Index i = 0; i < m.rows(); ++i) {
-        const double v = (m(i, k) - from) / (to > from ? to - from : 1) * 255;
-        bytes += static_cast<char>(
-            static_cast<unsigned char>(std::isfinite(v) ? std::clamp(std::round(v), 0.0, 255.0) : 0.0));
-      }
-    return Value::object({{"name", title}, {"pixels", base64(bytes)}});
+    return Value::object({{"name", title}, {"pixels", base64(to_bytes(m.leftCols(n), ToBytes(from, to)))}});
   };
   const auto& s = p.shape;
   Value rows = Value::array({row("true", p.truth, low, high), row("decoded", p.decoded, low, high)});
