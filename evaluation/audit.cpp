@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 #include <numbers>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
@@ -355,13 +356,15 @@ ShiftNull pairing_null(const std::string& metric, const Eigen::MatrixXd& truth, 
                     *std::find_if(real.reasons.begin(), real.reasons.end(), [](auto& r) { return !r.empty(); }));
   ShiftNull null;
   const KeyedRandom random(seed, "audit.pairing");
+  std::optional<ItemScorer> scorer;
+  if (real.info.kind == MetricInfo::Kind::item) scorer.emplace(real.info, truth, decoded, shape);
   for (Index i = 0; i < count; ++i) {
     const auto order = random_order(random, truth.cols(), i);
-    if (real.info.kind != MetricInfo::Kind::item) {
+    if (!scorer) {
       null.values.push_back(score(metric, truth(Eigen::all, order), decoded).headline());
       continue;
     }
-    const auto items = item_values(real.info, truth, decoded, shape, order).values;
+    const auto items = scorer->values(order).values;
     double sum = 0, n = 0;
     for (double v : items)
       if (!std::isnan(v)) sum += v, ++n;

@@ -50,15 +50,22 @@ MatrixXd normalised(const MatrixXd& m) {
 
 bool is_constant(const VectorXd& v) { return v.minCoeff() == v.maxCoeff(); }
 
+}  // namespace
+
 /// Correlation of every decoded image with every true one, and which true ones are the same image.
-class Lineup {
+class ItemLineup {
  public:
-  Lineup(const MatrixXd& truth, const MatrixXd& decoded) : truth_(truth) {
+  ItemLineup(const MatrixXd& truth, const MatrixXd& decoded) {
     for (Index k = 0; k < truth.cols(); ++k)
       if (is_there(truth, k) && is_there(decoded, k)) there_.push_back(k);
     const MatrixXd t = normalised(truth), d = normalised(decoded);
     correlation_ = MatrixXd::Constant(truth.cols(), truth.cols(), kUndefined);
     correlation_(there_, there_) = d(Eigen::all, there_).transpose() * t(Eigen::all, there_);
+    for (Index k = 0; k < truth.cols(); ++k) {
+      Index first = 0;
+      while (first < k && !std::equal(truth.col(k).begin(), truth.col(k).end(), truth.col(first).begin())) ++first;
+      first_same_.push_back(first);
+    }
   }
   /// Of the true images that differ from that of frame `own`: how many correlate less with decoded image k than its own
   /// does (ties count half), how many as much or more, and how many there are. NaN where a correlation is undefined.
@@ -69,7 +76,7 @@ class Lineup {
     Place p;
     const double right = correlation_(k, own);
     for (Index j : there_) {
-      if (j == own || truth_.col(j) == truth_.col(own)) continue;
+      if (first_same_[static_cast<std::size_t>(j)] == first_same_[static_cast<std::size_t>(own)]) continue;
       p.others += 1;
       const double behind = right - correlation_(k, j);
       const bool tie = std::abs(behind) < 1e-12;  // rounding
@@ -81,10 +88,11 @@ class Lineup {
   }
 
  private:
-  const MatrixXd& truth_;
-  std::vector<Index> there_;
-  MatrixXd correlation_;  ///< decoded x true
+  std::vector<Index> there_, first_same_;  ///< of each true image: the first that equals it
+  MatrixXd correlation_;                   ///< decoded x true
 };
+
+namespace {
 
 /// The number after "top1_", when the name is top1_Nway; else 0.
 Index ways(const std::string& name) {
@@ -166,61 +174,76 @@ Index least_side(const MetricInfo& info) {
                                          : 0;
 }
 
-ItemValues item_values(const MetricInfo& info, const MatrixXd& truth, const MatrixXd& decoded,
-                       const std::vector<Index>& shape, std::span<const Index> order) {
-  const auto& name = info.name;
+struct ItemScorer::Impl {
+  MetricInfo info;
+  const MatrixXd &truth, &decoded;
+  Index n_way = 0;  ///< 0: another metric
+  std::optional<ItemLineup> lineup;
+  std::optional<Ssim> ssim;
+
+  /// NaN beside a reason where it does not exist.
+  double value(Index k, Index own, std::string& reason) const {
+    const VectorXd t = truth.col(own), d = decoded.col(k);
+    const auto& name = info.name;
+    if (name == "accuracy") return t == d ? 1 : 0;
+    if (name == "mse" || name == "psnr") {
+      const double mse = (t - d).squaredNorm() / static_cast<double>(t.size());
+      if (name == "mse") return mse;
+      if (mse == 0) reason = "it was decoded exactly";
+      return -10 * std::log10(mse);
+    }
+    if (ssim) return similarity(*ssim, t, d);
+    if (is_constant(t) || is_constant(d)) {
+      reason = is_constant(t) ? "its truth is constant" : "what was decoded is constant";
+      return kUndefined;
+    }
+    if (name == "pcc") {
+      const VectorXd tc = t.array() - t.mean(), dc = d.array() - d.mean();
+      return std::clamp(tc.dot(dc) / tc.norm() / dc.norm(), -1.0, 1.0);
+    }
+    const auto place = lineup->place(k, own);
+    if (place.others < static_cast<double>(std::max<Index>(1, n_way - 1)))
+      reason = fmt::format("there are only {} other different items", place.others);
+    else if (std::isnan(place.beaten)) reason = "another item is constant";
+    else return n_way ? none_better(place.better, place.others, n_way - 1) : place.beaten / place.others;
+    return kUndefined;
+  }
+};
+
+ItemScorer::ItemScorer(const MetricInfo& info, const MatrixXd& truth, const MatrixXd& decoded,
+                       const std::vector<Index>& shape)
+    : impl_(new Impl{info, truth, decoded, ways(info.name), {}, {}}) {
   require_shape(info, shape);
-  const bool ranged = name == "psnr" || least_side(info) > 0;
+  if (info.name == "identification" || impl_->n_way) impl_->lineup.emplace(truth, decoded);
+  if (least_side(info) > 0) impl_->ssim.emplace(windows_of(info, shape));
+  if (info.name != "psnr" && !impl_->ssim) return;
+  for (Index k = 0; k < truth.cols(); ++k)
+    if (const auto t = truth.col(k); is_there(truth, k) && (t.minCoeff() < 0 || t.maxCoeff() > 1))
+      throw DataError("truth", fmt::format("item {}", k), fmt::format("values from 0 to 1 for {}", info.name),
+                      fmt::format("{:.4g} to {:.4g}", t.minCoeff(), t.maxCoeff()));
+}
+ItemScorer::~ItemScorer() = default;
+
+ItemValues ItemScorer::values(std::span<const Index> order) const {
+  const auto& truth = impl_->truth;
   ItemValues out;
   out.values = VectorXd::Constant(truth.cols(), kUndefined);
-  const Index n_way = ways(name);
-  std::optional<Lineup> lineup;
-  if (name == "identification" || n_way) lineup.emplace(truth, decoded);
-  std::optional<Ssim> ssim;
-  if (least_side(info) > 0) ssim.emplace(windows_of(info, shape));
   for (Index k = 0; k < truth.cols(); ++k) {
     const Index own = order.empty() ? k : order[static_cast<std::size_t>(k)];
-    if (!is_there(truth, own) || !is_there(decoded, k)) continue;
-    const VectorXd t = truth.col(own), d = decoded.col(k);
-    if (ranged && (t.minCoeff() < 0 || t.maxCoeff() > 1))
-      throw DataError("truth", fmt::format("item {}", own), fmt::format("values from 0 to 1 for {}", name),
-                      fmt::format("{:.4g} to {:.4g}", t.minCoeff(), t.maxCoeff()));
+    if (!is_there(truth, own) || !is_there(impl_->decoded, k)) continue;
     std::string reason;
-    double& v = out.values(k);
-    if (name == "accuracy") {
-      v = t == d ? 1 : 0;
-    } else if (name == "mse" || name == "psnr") {
-      v = (t - d).squaredNorm() / static_cast<double>(t.size());
-      if (name == "psnr") {
-        if (v == 0) reason = "it was decoded exactly";
-        v = -10 * std::log10(v);
-      }
-    } else if (ssim) {
-      v = similarity(*ssim, t, d);
-    } else if (is_constant(t) || is_constant(d)) {
-      reason = is_constant(t) ? "its truth is constant" : "what was decoded is constant";
-    } else if (name == "pcc") {
-      const VectorXd tc = t.array() - t.mean(), dc = d.array() - d.mean();
-      v = std::clamp(tc.dot(dc) / tc.norm() / dc.norm(), -1.0, 1.0);
-    } else {
-      const auto place = lineup->place(k, own);
-      if (place.others < static_cast<double>(std::max<Index>(1, n_way - 1)))
-        reason = fmt::format("there are only {} other different items", place.others);
-      else if (n_way) v = none_better(place.better, place.others, n_way - 1) + 0 * place.beaten;
-      else v = place.beaten / place.others;
-      if (reason.empty() && std::isnan(v)) reason = "another item is constant";
+    if (const double v = impl_->value(k, own, reason); std::isfinite(v)) {
+      out.values(k) = v;
+    } else if (out.undefined < 0) {
+      out.undefined = k;
+      out.reason = reason.empty() ? "the numbers are too large for double precision" : reason;
     }
-    if (std::isfinite(v)) continue;
-    v = kUndefined;
-    if (out.undefined >= 0) continue;
-    out.undefined = k;
-    out.reason = reason.empty() ? "the numbers are too large for double precision" : reason;
   }
   return out;
 }
 
 VectorXd identification_ranks(const MatrixXd& truth, const MatrixXd& decoded) {
-  const Lineup lineup(truth, decoded);
+  const ItemLineup lineup(truth, decoded);
   VectorXd ranks(truth.cols());
   for (Index k = 0; k < truth.cols(); ++k) {
     if (!is_there(truth, k) || !is_there(decoded, k)) {

@@ -4,6 +4,7 @@
 
 #include <Eigen/Core>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -30,11 +31,23 @@ struct ItemValues {
   Index undefined = -1;    ///< the first frame that is not left out but has no value; -1: none
   std::string reason;      ///< why
 };
-/// decoded.col(k) against truth.col(order[k]) (order empty: k). Frames with NaN in either are left out, and are no
-/// distractors. shape: of one frame, last index fastest; empty: one axis. Throws ConfigError for a shape that the metric
-/// cannot take, DataError where the truth of an image is outside [0, 1] and the metric depends on the range.
-ItemValues item_values(const MetricInfo& info, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
-                       const std::vector<Index>& shape, std::span<const Index> order = {});
+/// Scores items in any pairing; what no pairing changes is worked out once.
+class ItemScorer {
+ public:
+  /// shape: of one frame, last index fastest; empty: one axis. truth and decoded have to outlive it. Throws ConfigError
+  /// for a shape that the metric cannot take, DataError where the truth of an image is outside [0, 1] and the metric
+  /// depends on the range.
+  ItemScorer(const MetricInfo& info, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
+             const std::vector<Index>& shape);
+  ~ItemScorer();
+  /// decoded.col(k) against truth.col(order[k]) (order empty: k). Frames with NaN in either are left out, and are no
+  /// distractors.
+  ItemValues values(std::span<const Index> order = {}) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 /// Place of the true image among all different ones by pixel correlation with the decoded one, 1 being the best; ties
 /// count half. NaN where it is left out or undefined.

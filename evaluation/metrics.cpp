@@ -238,7 +238,7 @@ namespace {
 Score item_score(Score s, const Eigen::MatrixXd& truth, const Eigen::MatrixXd& decoded,
                  const std::vector<Index>& shape) {
   require_same_shape(truth, decoded);
-  const ItemValues items = item_values(s.info, truth, decoded, shape);
+  const ItemValues items = ItemScorer(s.info, truth, decoded, shape).values();
   s.items.assign(items.values.begin(), items.values.end());
   s.values = {kUndefined};
   s.reasons = {""};

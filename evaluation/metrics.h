@@ -18,7 +18,7 @@ struct MetricInfo {
   enum class Kind {
     sums,    ///< a function of frame_sums()
     median,  ///< of frame_errors()
-    item     ///< mean of item_values()
+    item     ///< mean of what ItemScorer gives
   };
   std::string name;
   std::string unit;  ///< "1", "rad", "dB", or "target" when it is the unit of the target
