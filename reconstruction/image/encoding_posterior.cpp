@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <optional>
 
 #include "core/error.h"
@@ -97,11 +99,37 @@ std::pair<Index, Index> image_size(const std::vector<Index>& shape, const std::s
                   fmt::format("{{{}}}", fmt::join(shape, ", ")));
 }
 
-PriorImages library_of(const MatrixXd& images, const ContrastFeatures& features, const std::pair<Index, Index>& size,
-                       const Params& p, std::uint64_t seed) {
-  return prior_images(images, features, p.deformed_copies,
-                      Deformation(size.first, size.second, DeformOptions{}.times(p.deformation)),
-                      KeyedRandom(seed, "encoding_posterior deformation"));
+/// The library with its deformed copies, and its features. All folds of an experiment, and the fits and stages of each,
+/// have the same one: the last that was made is kept.
+std::shared_ptr<const PriorImages> library_of(const MatrixXd& images, const std::pair<Index, Index>& size,
+                                              const Params& p, std::uint64_t seed) {
+  struct Last {
+    MatrixXd images;
+    std::pair<Index, Index> size;
+    std::vector<double> how;
+    std::uint64_t seed = 0;
+    std::shared_ptr<const PriorImages> made;
+  };
+  static std::mutex mutex;
+  static Last last;
+  const std::vector<double> how{p.contrast_sd_px,
+                                p.contrast_power,
+                                p.pool_sd_px,
+                                static_cast<double>(p.stride),
+                                static_cast<double>(p.deformed_copies),
+                                p.deformation};
+  const std::lock_guard lock(mutex);
+  const bool known = last.made && last.size == size && last.how == how && last.seed == seed &&
+                     last.images.rows() == images.rows() && last.images.cols() == images.cols() &&
+                     last.images == images;
+  if (!known) {
+    const Deformation deform(size.first, size.second, DeformOptions{}.times(p.deformation));
+    auto made = std::make_shared<const PriorImages>(
+        prior_images(images, ContrastFeatures(size.first, size.second, p.contrast()), p.deformed_copies, deform,
+                     KeyedRandom(seed, "encoding_posterior deformation")));
+    last = {images, size, how, seed, std::move(made)};
+  }
+  return last.made;
 }
 
 class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
@@ -114,18 +142,17 @@ class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
     ImageLibrary stored = read_images(model, where);
     shape_ = stored.shape;
     size_ = image_size(shape_, where);
-    const ContrastFeatures features(size_.first, size_.second, fitted.contrast());
     const auto seed = static_cast<std::uint64_t>(model.meta.at("seed").as_integer());
-    prior_ = library_of(stored.images, features, size_, fitted, seed);
+    prior_ = library_of(stored.images, size_, fitted, seed);
 
     likelihood_.response_mean = model.vector("response_mean");
-    const Index used = likelihood_.response_mean.size(), n = features.size();
+    const Index used = likelihood_.response_mean.size(), n = prior_->features.rows();
     likelihood_.gain = model.matrix("gain", n, used);
     likelihood_.information = model.matrix("information", n, n);
     likelihood_.centre = model.vector("centre", n);
     rows_ = names_of(model.meta, "input_rows");
     likelihood_.voxels = indices(model, "voxels", used);
-    quadratic_ = likelihood_.quadratic(prior_.features);
+    quadratic_ = likelihood_.quadratic(prior_->features);
     beta_ = model.number("beta");
     delta_ = model.number("delta");
     if (delta_ > 0) {
@@ -134,8 +161,8 @@ class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
       d.offset = model.vector("decoder_offset");
       d.gain = model.matrix("decoder_gain", d.offset.size(), d.response_mean.size());
       d.voxels = indices(model, "decoder_voxels", d.response_mean.size());
-      const MatrixXd to_decoded = model.matrix("decoder_components", d.offset.size(), prior_.images.rows());
-      coordinates_ = product(to_decoded, prior_.images.cast<double>());
+      const MatrixXd to_decoded = model.matrix("decoder_components", d.offset.size(), prior_->images.rows());
+      coordinates_ = product(to_decoded, prior_->images.cast<double>());
       decoder_ = std::move(d);
     }
   }
@@ -178,7 +205,7 @@ class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
         std::fill_n(y, out.rows, std::numeric_limits<T>::quiet_NaN());
         continue;
       }
-      VectorXd log = beta_ * (prior_.features.transpose() * likelihood_.linear(response) - quadratic_);
+      VectorXd log = beta_ * (prior_->features.transpose() * likelihood_.linear(response) - quadratic_);
       if (decoder_)
         log -= delta_ / 2 * (coordinates_.colwise() - decoder_->decode(decoded)).colwise().squaredNorm().transpose();
       const std::int64_t key = block.keys.empty() ? block.first_frame + t : block.keys[static_cast<std::size_t>(t)];
@@ -213,14 +240,14 @@ class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
 
   template <class T>
   void write(const VectorXd& weights, std::int64_t key, T* y) const {
-    const Index pixels = prior_.images.rows();
+    const Index pixels = prior_->images.rows();
     const Heaviest heavy = heaviest(weights, weights.size());
     VectorXd mean = VectorXd::Zero(pixels), square = mean;
     for (std::size_t k = 0; k < heavy.index.size(); ++k)
-      mean += heavy.weight(static_cast<Index>(k)) * prior_.images.col(heavy.index[k]).cast<double>();
+      mean += heavy.weight(static_cast<Index>(k)) * prior_->images.col(heavy.index[k]).cast<double>();
     for (std::size_t k = 0; k < heavy.index.size(); ++k)
       square.array() += heavy.weight(static_cast<Index>(k)) *
-                        (prior_.images.col(heavy.index[k]).cast<double>() - mean).array().square();
+                        (prior_->images.col(heavy.index[k]).cast<double>() - mean).array().square();
     const auto put = [&](const VectorXd& values) {
       for (const double v : values) *y++ = static_cast<T>(v);
     };
@@ -231,11 +258,11 @@ class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
       std::size_t k = 0;
       for (; k + 1 < heavy.index.size() && left >= heavy.weight(static_cast<Index>(k)); ++k)
         left -= heavy.weight(static_cast<Index>(k));
-      put(prior_.images.col(heavy.index[k]).cast<double>());
+      put(prior_->images.col(heavy.index[k]).cast<double>());
     }
     if (ssim_) {
       const Heaviest few = heaviest(weights, p_.ssim_images);
-      put(ssim_optimal(*ssim_, prior_.images(Eigen::all, few.index).template cast<double>(), few.weight,
+      put(ssim_optimal(*ssim_, prior_->images(Eigen::all, few.index).template cast<double>(), few.weight,
                        p_.ssim_mse_weight, static_cast<int>(p_.ssim_iterations)));
     }
     put(VectorXd::Constant(1, 1 / heavy.weight.squaredNorm()));
@@ -246,7 +273,7 @@ class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
   Model model_;
   std::vector<Index> shape_;
   std::pair<Index, Index> size_;
-  PriorImages prior_;
+  std::shared_ptr<const PriorImages> prior_;
   EncodingLikelihood likelihood_;
   std::optional<DecoderLikelihood> decoder_;
   MatrixXd coordinates_;  ///< what the decoder would give for each image of the library, in its units
@@ -297,7 +324,8 @@ class EncodingPosteriorFitter final : public Fitter {
                         "values that vary over the training frames", fmt::format("the constant {}", t.x(i, 0)));
 
     const ContrastFeatures features(size.first, size.second, p_.contrast());
-    const PriorImages prior = library_of(library.images, features, size, p_, context.seed);
+    const auto made = library_of(library.images, size, p_, context.seed);
+    const PriorImages& prior = *made;
     const MatrixXd seen = features.each(t.y);
     const MatrixXd fields = receptive_fields(features.rows(), features.columns(), static_cast<double>(p_.stride),
                                              p_.field_sd_px, p_.field_step_px);
