@@ -111,6 +111,14 @@ void refuse_targets(const PriorSpec& spec, const Recording& images, const Pipeli
   }
 }
 
+/// A label says of what kind an image is, also where it is a number.
+Column as_categories(const Column& labels) {
+  if (labels.is_text()) return labels;
+  Column text{labels.name, {}, {}};
+  for (const double v : labels.numbers) text.text.push_back(std::isnan(v) ? "" : fmt::format("{}", v));
+  return text;
+}
+
 MemoryData training_data(const PriorSpec& spec, const StageInfo& info, const Recording& images) {
   const Stream& s = images.streams.at(0);
   TrainingMatrix t;
@@ -124,8 +132,9 @@ MemoryData training_data(const PriorSpec& spec, const StageInfo& info, const Rec
       throw ConfigError(spec.where + ".label", spec.label,
                         fmt::format("a column of labels beside the images: '{}' learns to tell them apart", spec.use));
     y = item_format({1}, Scalar::f64, "label");
-    y.parts[0].levels = levels_of(*labels);
-    t.y = Eigen::Map<const Eigen::RowVectorXd>(codes_of(*labels).data(), t.x.cols());
+    const Column categories = as_categories(*labels);
+    y.parts[0].levels = levels_of(categories);
+    t.y = Eigen::Map<const Eigen::RowVectorXd>(codes_of(categories).data(), t.x.cols());
   }
   t.keys = s.keys;
   return MemoryData(x, y, std::move(t));

@@ -261,6 +261,13 @@ TEST(Prior, LabelsAreItsTargetWhereItsStageNeedsOne) {
   EXPECT_EQ(codes(1), 0);
   EXPECT_TRUE(std::isnan(codes(2)));
   EXPECT_EQ(codes(3), 2);
+  Recording digits = images(pictures(4, "others"));
+  digits.tables = {{"images", {Column{.name = "label", .numbers = {9, 6, std::nan(""), 9}, .text = {}}}}};
+  const Eigen::VectorXd numbers = fit(p, {}, digits).at(0).model->vector("labels");
+  EXPECT_EQ(numbers(0), 1) << "categories, also where they are numbers";
+  EXPECT_EQ(numbers(1), 0);
+  EXPECT_TRUE(std::isnan(numbers(2)));
+  EXPECT_EQ(numbers(3), 1);
   EXPECT_THAT(message_of<ConfigError>([&] { fit(p); }),
               HasSubstr("prior lib.label = label: expected a column of labels beside the images: 'labelled_sum' learns "
                         "to tell them apart"));
