@@ -11,9 +11,9 @@
 #include "core/graph.h"
 #include "decoders/stages.h"
 #include "filters/stages.h"
-#include "numerics/random.h"
 #include "tests/support/data.h"
 #include "tests/support/driver.h"
+#include "tests/support/random.h"
 
 namespace percept {
 namespace {
@@ -21,19 +21,12 @@ namespace {
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 using ::testing::HasSubstr;
+using testing::normals;
 
 StageInfo info() {
   for (auto& i : decoders_stages())
     if (i.name == "dense_network") return i;
   throw Error("dense_network is not in the table");
-}
-
-MatrixXd normals(Index rows, Index cols, const char* name) {
-  const KeyedRandom random(3, name);
-  MatrixXd m(rows, cols);
-  for (Index j = 0; j < cols; ++j)
-    for (Index i = 0; i < rows; ++i) m(i, j) = random.normal(j, static_cast<std::uint64_t>(i));
-  return m;
 }
 
 /// A model made by hand: two hidden layers, 3 -> 5 -> 4 -> 2.

@@ -12,22 +12,15 @@
 #include "filters/dkf.h"
 #include "filters/kalman.h"
 #include "filters/stages.h"
-#include "numerics/random.h"
 #include "tests/support/data.h"
 #include "tests/support/driver.h"
 #include "tests/support/errors.h"
+#include "tests/support/random.h"
 
 namespace percept::testing {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-
-inline MatrixXd normals(Index rows, Index columns, const char* purpose) {
-  const KeyedRandom random(11, purpose);
-  MatrixXd m(rows, columns);
-  for (Index i = 0; i < m.size(); ++i) m.data()[i] = random.normal(i);
-  return m;
-}
 
 inline MatrixXd spd(Index n, const char* purpose, double scale = 1) {
   const MatrixXd m = normals(n, 2 * n + 2, purpose);

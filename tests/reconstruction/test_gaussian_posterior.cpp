@@ -8,12 +8,12 @@
 #include <limits>
 
 #include "core/error.h"
-#include "numerics/random.h"
 #include "reconstruction/gaussian.h"
 #include "reconstruction/image/image_library.h"
 #include "reconstruction/stages.h"
 #include "tests/support/driver.h"
 #include "tests/support/errors.h"
+#include "tests/support/random.h"
 
 namespace percept {
 namespace {
@@ -21,14 +21,8 @@ namespace {
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 using ::testing::HasSubstr;
+using testing::normals;
 
-MatrixXd normals(Index rows, Index cols, const char* name, std::uint64_t seed = 1) {
-  const KeyedRandom random(seed, name);
-  MatrixXd m(rows, cols);
-  for (Index j = 0; j < cols; ++j)
-    for (Index i = 0; i < rows; ++i) m(i, j) = random.normal(j, static_cast<std::uint64_t>(i));
-  return m;
-}
 MatrixXd spd(Index n, const char* name) {
   const MatrixXd a = normals(n, n + 5, name);
   return a * a.transpose() / static_cast<double>(n);

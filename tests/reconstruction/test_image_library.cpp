@@ -10,10 +10,10 @@
 
 #include "core/error.h"
 #include "numerics/pca.h"
-#include "numerics/random.h"
 #include "reconstruction/stages.h"
 #include "tests/support/driver.h"
 #include "tests/support/errors.h"
+#include "tests/support/random.h"
 
 namespace percept::image_library_test {
 namespace {
@@ -22,20 +22,13 @@ using Eigen::MatrixXd;
 using Eigen::VectorXd;
 using ::testing::HasSubstr;
 using testing::message_of;
+using testing::normals;
 
 constexpr Index kPixels = 12, kImages = 40;
 
 const StageInfo& info() {
   static const auto all = reconstruction_stages();
   return *std::find_if(all.begin(), all.end(), [](auto& i) { return i.name == "image_library"; });
-}
-
-MatrixXd normals(Index rows, Index cols, const char* name) {
-  const KeyedRandom random(1, name);
-  MatrixXd m(rows, cols);
-  for (Index j = 0; j < cols; ++j)
-    for (Index i = 0; i < rows; ++i) m(i, j) = random.normal(j, static_cast<std::uint64_t>(i));
-  return m;
 }
 
 Model fit(const MatrixXd& images, Context context = {}, const Value& params = Value::table()) {

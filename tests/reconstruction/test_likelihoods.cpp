@@ -5,33 +5,26 @@
 #include <numeric>
 
 #include "core/error.h"
-#include "numerics/random.h"
 #include "reconstruction/gaussian.h"
 #include "reconstruction/image/decoder_likelihood.h"
 #include "reconstruction/image/encoding_likelihood.h"
 #include "tests/support/errors.h"
+#include "tests/support/random.h"
 
 namespace percept {
 namespace {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-
-MatrixXd normal(Index rows, Index columns, const char* what) {
-  const KeyedRandom random(11, what);
-  MatrixXd m(rows, columns);
-  for (Index j = 0; j < columns; ++j)
-    for (Index i = 0; i < rows; ++i) m(i, j) = random.normal(j, static_cast<std::uint64_t>(i));
-  return m;
-}
+using testing::normals;
 
 /// An encoder of 6 voxels and 4 features with made-up parts.
 FieldEncoder encoder() {
   FieldEncoder e;
-  e.feature_mean = normal(4, 1, "feature mean");
-  e.response_mean = normal(6, 1, "response mean");
-  e.weights = normal(6, 4, "weights");
-  e.left_out = normal(6, 20, "left out");
+  e.feature_mean = normals(4, 1, "feature mean");
+  e.response_mean = normals(6, 1, "response mean");
+  e.weights = normals(6, 4, "weights");
+  e.left_out = normals(6, 20, "left out");
   e.explained = (VectorXd(6) << 0.1, 0.5, 0.2, 0.4, 0.5, -0.3).finished();
   return e;
 }
@@ -44,12 +37,12 @@ TEST(EncodingLikelihood, EqualsTheNormalDensity) {
   const VectorXd sd = (residual.rowwise().squaredNorm() / 20).cwiseSqrt();
   MatrixXd c = 0.3 * (residual * residual.transpose() / 20);
   c.diagonal() += 0.7 * sd.cwiseAbs2();
-  const VectorXd response = VectorXd(normal(6, 1, "response"))(l.voxels);
+  const VectorXd response = VectorXd(normals(6, 1, "response"))(l.voxels);
   const auto log_density = [&](const VectorXd& f) {
     const VectorXd d = response - e.response_mean(l.voxels) - e.weights(l.voxels, Eigen::all) * (f - e.feature_mean);
     return -d.dot(c.ldlt().solve(d)) / 2;
   };
-  const MatrixXd f = normal(4, 5, "features");
+  const MatrixXd f = normals(4, 5, "features");
   const VectorXd relative = f.transpose() * l.linear(response) - l.quadratic(f);
   for (Index k = 1; k < 5; ++k)
     EXPECT_NEAR(relative(k) - relative(0), log_density(f.col(k)) - log_density(f.col(0)), 1e-9) << k;
@@ -65,8 +58,8 @@ TEST(EncodingLikelihood, RefusesAVoxelWithoutNoise) {
 
 TEST(DecoderLikelihood, EqualsRidgeAndTheCovarianceOfItsErrors) {
   const Index n = 25;
-  const MatrixXd z = normal(3, n, "coordinates");
-  const MatrixXd responses = normal(8, 3, "mixing") * z + 0.8 * normal(8, n, "noise");
+  const MatrixXd z = normals(3, n, "coordinates");
+  const MatrixXd responses = normals(8, 3, "mixing") * z + 0.8 * normals(8, n, "noise");
   const VectorXd weights = (VectorXd(8) << 1, 0.5, 0, 2, 1, 1, 0, 0.3).finished();
   const DecoderLikelihood d = fit_decoder_likelihood(responses, weights, z, "decoder");
   ASSERT_THAT(d.voxels, ::testing::ElementsAre(0, 1, 3, 4, 5, 7));
@@ -103,14 +96,14 @@ TEST(DecoderLikelihood, EqualsRidgeAndTheCovarianceOfItsErrors) {
   const MatrixXd precision = (sd.asDiagonal() * r * sd.asDiagonal()).inverse();
   EXPECT_LT((d.whiten.transpose() * d.whiten - precision).cwiseAbs().maxCoeff(),
             1e-8 * precision.cwiseAbs().maxCoeff());
-  const VectorXd response = normal(8, 1, "response");
+  const VectorXd response = normals(8, 1, "response");
   const VectorXd expected = d.whiten * predict(all, d.penalty, weights(d.voxels).cwiseProduct(response(d.voxels)));
   EXPECT_LT((d.decode(response(d.voxels)) - expected).cwiseAbs().maxCoeff(), 1e-8);
 }
 
 TEST(DecoderLikelihood, RefusesWhatCannotBeFitted) {
-  const MatrixXd responses = normal(4, 10, "responses");
-  MatrixXd z = normal(2, 10, "z");
+  const MatrixXd responses = normals(4, 10, "responses");
+  MatrixXd z = normals(2, 10, "z");
   const auto fit = [&](Index frames, const VectorXd& weights) {
     fit_decoder_likelihood(responses.leftCols(frames), weights, z.leftCols(frames), "decoder");
   };

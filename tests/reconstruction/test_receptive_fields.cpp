@@ -6,32 +6,25 @@
 #include <numeric>
 
 #include "core/error.h"
-#include "numerics/random.h"
 #include "reconstruction/image/receptive_fields.h"
 #include "tests/support/errors.h"
+#include "tests/support/random.h"
 
 namespace percept {
 namespace {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-
-MatrixXd draws(Index rows, Index columns, const char* what) {
-  const KeyedRandom random(7, what);
-  MatrixXd m(rows, columns);
-  for (Index j = 0; j < columns; ++j)
-    for (Index i = 0; i < rows; ++i) m(i, j) = random.normal(j, static_cast<std::uint64_t>(i));
-  return m;
-}
+using testing::normals;
 
 /// Features of a 6 x 6 grid in 40 frames; voxel v answers to the features about place v of a 3 x 3 raster.
 struct Simulated {
-  MatrixXd features = draws(36, 40, "features"), responses;
+  MatrixXd features = normals(36, 40, "features"), responses;
   MatrixXd fields = receptive_fields(6, 6, 1, {1.0}, 2.5);  // the whole, and 3 x 3 places
   explicit Simulated(double noise, Index voxels = 9) {
-    responses = noise * draws(voxels, 40, "noise");
+    responses = noise * normals(voxels, 40, "noise");
     for (Index v = 0; v < voxels; ++v) {
-      const VectorXd weights = fields.row(1 + v % 9).transpose().cwiseProduct(draws(36, 1, "weights"));
+      const VectorXd weights = fields.row(1 + v % 9).transpose().cwiseProduct(normals(36, 1, "weights"));
       responses.row(v) += weights.transpose() * features;
       responses.row(v).array() += 5 + static_cast<double>(v);
     }
@@ -132,7 +125,7 @@ TEST(FieldEncoder, FindsTheFieldOfEachVoxel) {
 
 TEST(FieldEncoder, AVoxelOfNoiseTakesTheFieldOfItsNeighbour) {
   Simulated s(0.2, 2);
-  s.responses.row(1) = draws(1, 40, "another noise");
+  s.responses.row(1) = normals(1, 40, "another noise");
   const FieldEncoder alone = fit_field_encoder(s.features, s.responses, s.fields, {}, {}, "encoder");
   ASSERT_NE(alone.field[1], alone.field[0]);
   MatrixXd at = MatrixXd::Zero(3, 2);
