@@ -109,8 +109,9 @@ Bootstrap bootstrap_blocks(Index frames, const std::vector<Index>& starts, Index
   result.resamples = options.resamples;
   result.intervals.assign(static_cast<std::size_t>(values), {nan, nan});
   result.headline = {nan, nan};
-  result.method = fmt::format("{:g} % interval by moving blocks of {} frames, {} resamples", 100 * options.level,
-                              result.block_frames, options.resamples);
+  const auto how = result.block_frames == 1 ? std::string("with frames resampled one by one")
+                                            : fmt::format("by moving blocks of {} frames", result.block_frames);
+  result.method = fmt::format("{:g} % interval {}, {} resamples", 100 * options.level, how, options.resamples);
   if (frames == 0) return result;
 
   // every place where a block may start; a segment shorter than a block is one block
@@ -208,8 +209,8 @@ Bootstrap bootstrap(const Score& score, const Eigen::MatrixXd& truth, const Eige
         },
         chosen);
   }
-  result.method +=
-      options.block_frames == 0 ? "; the length is from the autocorrelation of the error" : "; the length was given";
+  if (options.block_frames == 0) result.method += "; the length is from the autocorrelation of the error";
+  else if (options.block_frames > 1) result.method += "; the length was given";
   return result;
 }
 
