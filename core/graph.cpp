@@ -121,9 +121,7 @@ std::pair<std::string, std::string> split_reference(const std::string& ref, cons
   if (!spec.where.empty() && key.rfind(spec.name, 0) == 0) key = spec.where + key.substr(spec.name.size());
   throw ConfigError(key, e.value(), e.expected());
 }
-}  // namespace
 
-namespace {
 /// What has no frame at hand when an event comes, or nothing to forget, cannot start anew.
 void require_resettable(const NodeSpec& spec, const StreamFormat& in, const StreamFormat& out, const Traits& traits) {
   std::string why;

@@ -195,10 +195,6 @@ std::vector<std::vector<Score>> shuffled_scores(const std::vector<ScoreSpec>& sp
   return sums;
 }
 
-}  // namespace
-
-namespace {
-
 /// What was made for each item instead of decoding it, in the order of the folds, scored like the decoder.
 std::vector<Score> scores_of(const ScoreSpec& spec, const Pooled& p, const Eigen::MatrixXd& made) {
   const Eigen::MatrixXd shown = made(Eigen::all, p.order);
