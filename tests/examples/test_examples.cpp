@@ -57,6 +57,13 @@ const std::map<std::string, std::vector<Known>> kKnown{
       {"ridge_anew.mean_r", .8888, 1e-3},
       {"ridge_hold.mean_r", .8914, 1e-3}}},
     {"wmaze_position", {{"movement.median_error_px", 34.04, .5}, {"single_bins.median_error_px", 44.43, .5}}},
+    {"digits69_best",
+     {{"official.pcc", .8857, .003},
+      {"official.ssim_gaussian", .7458, .004},
+      {"official.mse", .0212, .0004},
+      {"tenfold.pcc", .8724, .003},
+      {"tenfold.ssim_gaussian", .7159, .004},
+      {"tenfold.mse", .0233, .0004}}},
     // computed with numpy and scikit-image on the same splits: z-scored voxels, ten interleaved inner folds, clipped to
     // [0, 1]; the published decoders of this set are in the description of the data
     {"digits69_linear",
