@@ -73,8 +73,9 @@ TEST(Wire, EveryTypeIsUnpackedAndInfinitiesAreMissing) {
       else if (type == 2) append(numbers, static_cast<std::int16_t>(whole));
       else append(numbers, whole);
     }
+    const Bytes b = by_hand(type, 2, 2, numbers);  // the packet points into it
     WirePacket p;
-    ASSERT_EQ(read_wire(by_hand(type, 2, 2, numbers), p), WireError::none) << int{type};
+    ASSERT_EQ(read_wire(b, p), WireError::none) << int{type};
     std::array<double, 4> x{};
     EXPECT_EQ(unpack_wire(p, FrameSpan<double>{x.data(), 2, 2, 2}), type < 2 ? 1 : 0);
     EXPECT_EQ(x[0], type < 2 ? 1 : 0.25);  // only integers are scaled
