@@ -6,6 +6,7 @@
 #include "data/loaders.h"
 #include "evaluation/describe.h"
 #include "evaluation/experiment.h"
+#include "io/bids.h"
 #include "io/open.h"
 #include "percept/registry.h"
 
@@ -15,7 +16,7 @@ Command check_command() {
   return {"check", "Read files whole and say what is wrong; check a pipeline without running it",
           [](CLI::App& app, Global& global) -> std::function<Value()> {
             auto files = std::make_shared<std::vector<std::string>>();
-            app.add_option("files", *files, "Data files, model folders, or pipeline files (.toml)")
+            app.add_option("files", *files, "Data files, BIDS data sets, model folders, or pipeline files (.toml)")
                 ->required()
                 ->type_name("FILE");
             add_json(app, global);
@@ -39,6 +40,9 @@ Command check_command() {
                   options.cancelled = interrupted;
                   const evaluation::Experiment experiment(registry, pipeline, recording, options);
                   for (auto& s : pipeline.splits) evaluation::make_folds(s, experiment.split_context());
+                } else if (io::is_bids(path)) {
+                  kind = "BIDS data set";
+                  io::check_bids(path);
                 } else if (std::filesystem::is_directory(path)) {
                   kind = "model";
                   Model::load(path);

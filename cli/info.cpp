@@ -8,6 +8,7 @@
 #include "core/files.h"
 #include "core/model.h"
 #include "data/loaders.h"
+#include "io/bids.h"
 #include "io/fmri.h"
 #include "io/open.h"
 #include "io/png.h"
@@ -65,8 +66,9 @@ Command info_command() {
   return {"info", "Say what a file holds: streams, shapes, types, rates, missing values",
           [](CLI::App& app, Global& global) -> std::function<Value()> {
             auto file = std::make_shared<std::string>();
-            app.add_option("file", *file,
-                           ".csv, .npy, .mat, .h5, .nii, .percept, a model folder or a registered data set")
+            app.add_option(
+                   "file", *file,
+                   ".csv, .npy, .mat, .h5, .nii, .percept, a model folder, a BIDS data set or a registered data set")
                 ->required()
                 ->type_name("FILE");
             auto picture = std::make_shared<std::string>();
@@ -88,6 +90,8 @@ Command info_command() {
                                    {"meta", model.meta},
                                    {"arrays", arrays},
                                    {"digest", model.digest()}});
+              } else if (io::is_bids(path)) {
+                v = io::describe_bids(path);
               } else if (!std::filesystem::exists(path) && path.extension().empty() &&
                          file->find('/') == std::string::npos) {
                 const auto r = data::load_data_set(*file, Value::table(), progress_bar(global), "info");

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 #include <sstream>
 
@@ -14,6 +13,7 @@
 #include "data/loader.h"
 #include "data/registry.h"
 #include "data/simulator.h"
+#include "io/bids.h"
 #include "io/csv.h"
 #include "io/npy.h"
 #include "io/open.h"
@@ -23,7 +23,6 @@ namespace percept::data {
 namespace fs = std::filesystem;
 
 namespace {
-constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 
 Loader loader_of(const DataSet& set) {
   std::vector<std::string> known;
@@ -128,37 +127,23 @@ void add_events(const Value& entry, const fs::path& base, const std::string& whe
   refuse_unknown_keys(entry, {"file"}, where);
   const fs::path path = input_file(entry, base, where, r);
   const Table t = read_table(entry, path, where);
-  const Column* onset = t.find("onset");
-  const Column* duration = t.find("duration");
-  const Column* type = t.find("trial_type");
-  const Column* value = t.find("value");
-  if (!onset) throw DataError(path.string(), "columns", "a column 'onset'", "none");
-  for (const Column* c : {onset, duration})
-    if (c && c->is_text()) throw DataError(path.string(), c->name, "numbers (seconds)", "text");
-  for (std::size_t k = 0; k < onset->size(); ++k) {
-    if (!std::isfinite(onset->numbers[k]))
-      throw DataError(path.string(), fmt::format("onset of row {}", k + 1), "a finite number",
-                      fmt::format("{}", onset->numbers[k]));
-    const double length = duration && std::isfinite(duration->numbers[k]) ? duration->numbers[k] : 0;
-    std::string label;
-    if (type && type->is_text()) label = type->text[k];
-    if (type && !type->is_text() && std::isfinite(type->numbers[k])) label = fmt::format("{}", type->numbers[k]);
-    const double number = !value ? 0 : value->is_text() ? kMissing : value->numbers[k];
-    r.events.push_back(event(onset->numbers[k], length, label, number));
-  }
+  for (auto& e : io::events_of_table(t, path.string())) r.events.push_back(e);
 }
-/// The keys of [input] that belong to what is opened; refuses anything but one of the four ways.
+
+/// The keys of [input] that belong to what is opened; refuses anything but one of the five ways.
 Value input_options(const Value& input, const std::string& where) {
-  const std::vector<std::string> kinds{"data", "simulate", "file", "stream"};
+  const std::vector<std::string> kinds{"data", "simulate", "file", "bids", "stream"};
   const auto given = std::count_if(kinds.begin(), kinds.end(), [&](auto& k) { return input.contains(k); });
   if (given != 1) {
-    if (given == 0) refuse_unknown_keys(input, {"data", "simulate", "file", "stream", "table", "events"}, where);
-    throw ConfigError(place(where, input), "",
-                      fmt::format("{} of data = \"NAME\", simulate = \"NAME\", file = \"PATH\" and [[{}.stream]]",
-                                  given == 0 ? "one" : "only one", where));
+    if (given == 0)
+      refuse_unknown_keys(input, {"data", "simulate", "file", "bids", "stream", "table", "events"}, where);
+    throw ConfigError(
+        place(where, input), "",
+        fmt::format("{} of data = \"NAME\", simulate = \"NAME\", file = \"PATH\", bids = \"FOLDER\" and [[{}.stream]]",
+                    given == 0 ? "one" : "only one", where));
   }
   Value options = input;
-  for (auto key : {"data", "simulate", "file", "stream", "table", "events"}) options.erase(key);
+  for (auto key : {"data", "simulate", "file", "bids", "stream", "table", "events"}) options.erase(key);
   return options;
 }
 }  // namespace
@@ -270,6 +255,8 @@ Recording load_input(const Value& input, const fs::path& base, const ProgressFn&
     r = simulate(needed_text(input, "simulate", where), options, where);
   } else if (input.contains("file")) {
     r = io::open_recording(base / needed_text(input, "file", where), with_paths(options, base), where);
+  } else if (input.contains("bids")) {
+    r = io::open_bids(base / needed_text(input, "bids", where), with_paths(options, base), where);
   } else {
     refuse_unknown_keys(options, {"name"}, where);
     r.name = options.contains("name") ? needed_text(options, "name", where) : "recording";
@@ -295,6 +282,7 @@ Recording outline_input(const Value& input, const fs::path& base, const std::str
     return load_input(input, base, {}, where);
   }
   if (input.contains("simulate")) return load_input(input, base, {}, where);  // generated when it is read
+  if (input.contains("bids")) return load_input(input, base, {}, where);      // heads, masks and small tables
   if (input.contains("file")) {
     const fs::path path = base / needed_text(input, "file", where);
     if (path.extension() == ".percept") return io::open_store(path);

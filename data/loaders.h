@@ -46,6 +46,7 @@ std::vector<ParamInfo> data_set_options(const std::string& name);
 ///   data = "NAME"        a registered set, its options beside it
 ///   simulate = "NAME"    a simulator (data/simulator.h), its parameters beside it
 ///   file = "PATH"        all that one file holds, the options of io/open.h beside it
+///   bids = "FOLDER"      one image of a BIDS data set, with its events: entities beside it (io/bids.h)
 ///   [[input.stream]]     name, file and the options of io/open.h; streams of one clock must have equally many frames
 /// and, with each of them,
 ///   [[input.table]]      name, file, header (default true), delimiter (.csv: default ",", .tsv: tab)

@@ -88,9 +88,9 @@ std::map<double, std::string> region_names(const FmriOptions& o, const Volume& a
   return names;
 }
 
-double repetition_time(const fs::path& file, const NiftiHeader& h, const FmriTiming& side, const FmriOptions& o,
-                       const std::string& sidecar) {
-  if (o.tr_s > 0) return o.tr_s;
+double repetition_time(const fs::path& file, const NiftiHeader& h, const FmriTiming& side, const std::string& sidecar,
+                       double tr_s) {
+  if (tr_s > 0) return tr_s;
   const double header_s = h.repetition_time_s(), side_s = side.repetition_time_s;
   const auto sensible = [&](double s) { return std::isfinite(s) && s > 0; };
   if (h.shape.size() > 3 && h.s_per_unit == 0 && side_s == 0)
@@ -165,6 +165,23 @@ FmriTiming timing_of_sidecar(const Value& sidecar, const std::string& file) {
   return t;
 }
 
+FmriTiming image_timing(const fs::path& file, const NiftiHeader& h, const FmriTiming& side, const std::string& sidecar,
+                        double tr_s) {
+  FmriTiming t{repetition_time(file, h, side, sidecar, tr_s), side.slice_s};
+  if (t.slice_s.empty()) return t;
+  const Index slices = h.grid()[h.slice_axis >= 0 ? static_cast<std::size_t>(h.slice_axis) : 2];
+  if (static_cast<Index>(t.slice_s.size()) != slices)
+    throw DataError(sidecar, "SliceTiming",
+                    fmt::format("{} times, one a slice of {}", slices, file.filename().string()),
+                    fmt::format("{}", t.slice_s.size()));
+  const double last = *std::max_element(t.slice_s.begin(), t.slice_s.end());
+  if (last >= t.repetition_time_s)
+    throw DataError(sidecar, "SliceTiming",
+                    fmt::format("times within the repetition time of {} s", t.repetition_time_s),
+                    fmt::format("{} s{}", last, last > 100 * t.repetition_time_s ? " (milliseconds?)" : ""));
+  return t;
+}
+
 std::vector<Region> read_region_names(const fs::path& file) {
   const Table t = read_csv_table(file, {.header = true, .delimiter = file.extension() == ".csv" ? ',' : '\t'});
   const Column* index = t.find("index");
@@ -219,19 +236,9 @@ FmriSeries open_fmri(const fs::path& file, const FmriOptions& o, const std::stri
     s.keys.resize(static_cast<std::size_t>(h.volumes()));
     std::iota(s.keys.begin(), s.keys.end(), std::int64_t{0});
   } else {
-    const double tr = repetition_time(file, h, timing, o, sidecar_file);
-    if (!timing.slice_s.empty()) {
-      const auto slices = h.slice_axis >= 0 ? static_cast<std::size_t>(h.slice_axis) : 2;
-      if (timing.slice_s.size() != static_cast<std::size_t>(grid.size[slices]))
-        throw DataError(sidecar_file, "SliceTiming",
-                        fmt::format("{} times, one a slice of {}", grid.size[slices], file.filename().string()),
-                        fmt::format("{}", timing.slice_s.size()));
-      const double last = *std::max_element(timing.slice_s.begin(), timing.slice_s.end());
-      if (last >= tr)
-        throw DataError(sidecar_file, "SliceTiming", fmt::format("times within the repetition time of {} s", tr),
-                        fmt::format("{} s{}", last, last > 100 * tr ? " (milliseconds?)" : ""));
-      series.meta["slice_timing_s"] = Value(timing.slice_s);
-    }
+    const FmriTiming checked = image_timing(file, h, timing, sidecar_file, o.tr_s);
+    const double tr = checked.repetition_time_s;
+    if (!checked.slice_s.empty()) series.meta["slice_timing_s"] = Value(checked.slice_s);
     series.meta["repetition_time_s"] = tr;
     s.format = time_format(rows, 1 / tr, scalar, "fmri");
     s.format.start_s = tr / 2;  // a volume stands for the middle of its acquisition

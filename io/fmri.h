@@ -21,6 +21,11 @@ struct FmriTiming {
 /// RepetitionTime and SliceTiming of a sidecar. Throws DataError naming the sidecar when a value cannot be.
 FmriTiming timing_of_sidecar(const Value& sidecar, const std::string& file);
 
+/// The timing of an image, from tr_s (above 0), header and sidecar. Throws DataError: no repetition time, one that the
+/// header contradicts by more than 1 ms, one beyond 100 s; slice times that are not one a slice or not within it.
+FmriTiming image_timing(const std::filesystem::path& file, const NiftiHeader& header, const FmriTiming& sidecar,
+                        const std::string& sidecar_file, double tr_s = 0);
+
 struct FmriOptions {
   std::filesystem::path mask;        ///< voxels that are not 0; "": all
   std::filesystem::path atlas;       ///< regions by number; without a mask, voxels that are not 0

@@ -266,6 +266,55 @@ TEST_F(Commands, InfoShowsAnImage) {
   EXPECT_THAT(r.error, HasSubstr("cut.nii: size: expected the data of 2 x 3 x 2 x 4 x i16 from byte 352 on"));
 }
 
+TEST_F(Commands, ABidsFolderIsShownCheckedAndRun) {
+  io_test::NiftiBytes bold, mask;
+  bold.samples(io_test::counted(48));
+  mask.shape = {2, 3, 2};
+  mask.samples(std::vector<std::int16_t>{1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1});
+  fs::create_directories(folder_ / "toy/sub-01/func");
+  write(folder_ / "toy/dataset_description.json", R"({"Name": "Toy", "BIDSVersion": "1.8.0"})");
+  write(folder_ / "toy/task-look_bold.json", R"({"RepetitionTime": 2.5})");
+  const fs::path stem = folder_ / "toy/sub-01/func/sub-01_task-look_run-";
+  for (const std::string run : {"1", "2"}) {
+    write(stem.string() + run + "_bold.nii", bold.bytes());
+    write(stem.string() + run + "_events.tsv", "onset\tduration\ttrial_type\n2.5\t2.5\tface\n");
+  }
+  write(folder_ / "mask.nii", mask.bytes());
+  write(folder_ / "bids.toml", R"([input]
+bids = "toy"
+subject = "01"
+run = "2"
+mask = "mask.nii"
+[[stage]]
+use = "common_average"
+)");
+  Result r = run({"info", "toy"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  for (const char* line : {"kind         BIDS data set", "name         Toy", "subjects     [\"01\"]", "bold         2"})
+    EXPECT_THAT(r.out, HasSubstr(line));
+  r = run({"check", "toy", "bids.toml"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_THAT(r.out, HasSubstr("toy: BIDS data set is fine"));
+  r = run({"run", "bids.toml", "--dry-run"});
+  EXPECT_THAT(r.out, HasSubstr("fmri {3}")) << r.error;
+  r = run({"run", "bids.toml", "-o", "out", "--json"});
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_THAT(run({"info", "out/output.percept"}).out, AllOf(HasSubstr("0.4"), HasSubstr("events       1")));
+  EXPECT_THAT(read_file(folder_ / "out/provenance.json"), HasSubstr("sub-01/func/sub-01_task-look_run-2_bold.nii"));
+
+  write(stem.string() + "2_bold.json", R"({"RepetitionTime": 2.0})");
+  const char* both = "RepetitionTime: expected 2.5 s, as the header of sub-01_task-look_run-2_bold.nii says";
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"run", "bids.toml"}, {"check", "toy"}, {"run", "bids.toml", "--dry-run"}}) {
+    r = run(words);
+    EXPECT_EQ(r.code, 3) << words[0];
+    EXPECT_THAT(r.error, AllOf(HasSubstr("run-2_bold.json: "), HasSubstr(both), HasSubstr("found 2 s")));
+  }
+  r = run({"info", "toy"});
+  EXPECT_EQ(r.code, 0);
+  EXPECT_THAT(r.out, AllOf(HasSubstr("problems"), HasSubstr(both)));
+}
+
 TEST_F(Commands, DryRunWritesNothing) {
   const auto before = entries();
   const Result r = run({"run", "base.toml", "--dry-run"});
