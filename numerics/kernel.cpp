@@ -132,22 +132,17 @@ VectorXd Kernel::deviations(const VectorXd& theta) const {
   return out;
 }
 
-MatrixXd Kernel::covariance(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b) const {
-  return fill(theta, a, b, false);
-}
-
-MatrixXd Kernel::lower_covariance(const VectorXd& theta, const MatrixXd& x) const { return fill(theta, x, x, true); }
-
 /// Block of columns by block of columns, so that what is made of the products is still in the cache.
-MatrixXd Kernel::fill(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b, bool lower) const {
+template <class Take>
+void Kernel::columns(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b, bool lower, const Take& take) const {
   constexpr Index kColumns = 64;
   const VectorXd root = weights(theta).cwiseSqrt();
   const MatrixXd u = (root.asDiagonal() * a).transpose(), v = root.asDiagonal() * b;
   const VectorXd of_u = u.rowwise().squaredNorm(), of_v = v.colwise().squaredNorm();
   const auto all = terms(theta);
   const bool distance = needs_distance(), linear = has(KernelShape::linear);
-  MatrixXd k = MatrixXd::Zero(u.rows(), v.cols()), block(u.rows(), kColumns);
-  Eigen::ArrayXd d(u.rows());
+  MatrixXd block(u.rows(), kColumns);
+  Eigen::ArrayXd distances(u.rows()), values(u.rows());
   for (Index first = 0; first < v.cols(); first += kColumns) {
     const Index columns = std::min(kColumns, v.cols() - first), top = lower ? first : 0, rows = u.rows() - top;
     if (distance || linear)
@@ -157,31 +152,58 @@ MatrixXd Kernel::fill(const VectorXd& theta, const MatrixXd& a, const MatrixXd& 
     for (Index j = first; j < first + columns; ++j) {
       const Index at = lower ? j : 0, n = u.rows() - at;
       const auto products = block.col(j - first).tail(n).array();
-      auto out = k.col(j).tail(n).array();
-      if (distance) d.head(n) = (of_u.tail(n).array() + of_v(j) - 2 * products).max(0.0);
-      const auto r2 = d.head(n);
+      auto r2 = distances.head(n);
+      auto out = values.head(n);
+      if (distance) r2 = (of_u.tail(n).array() + of_v(j) - 2 * products).max(0.0);
+      bool begun = false;
+      const auto add = [&](const auto& term) {
+        if (begun) out += term;
+        else out = term;
+        begun = true;
+      };
       for (const Term& t : all) switch (t.shape) {
           case KernelShape::squared_exponential:
-            out += t.variance * (-0.5 * r2).exp();
+            add(t.variance * (-0.5 * r2).exp());
             break;
           case KernelShape::rational_quadratic:
-            out += t.variance * (-t.exponent * (1 + r2 / (2 * t.exponent)).log()).exp();
+            add(t.variance * (-t.exponent * (1 + r2 / (2 * t.exponent)).log()).exp());
             break;
           case KernelShape::matern32:
-            out += t.variance * (1 + kRoot3 * r2.sqrt()) * (-kRoot3 * r2.sqrt()).exp();
+            add(t.variance * (1 + kRoot3 * r2.sqrt()) * (-kRoot3 * r2.sqrt()).exp());
             break;
           case KernelShape::linear:
-            out += t.variance * products;
+            add(t.variance * products);
             break;
           case KernelShape::multi_kernel:
             for (Index i = 0; i < inputs(); ++i)
-              out += t.variance / static_cast<double>(inputs()) *
-                     (-0.5 * (u.col(i).tail(n).array() - v(i, j)).square()).exp();
+              add(t.variance / static_cast<double>(inputs()) *
+                  (-0.5 * (u.col(i).tail(n).array() - v(i, j)).square()).exp());
             break;
         }
+      take(j, at, out);
     }
   }
+}
+
+MatrixXd Kernel::covariance(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b) const {
+  MatrixXd k(a.cols(), b.cols());
+  columns(theta, a, b, false, [&](Index j, Index, const auto& values) { k.col(j) = values; });
   return k;
+}
+
+MatrixXd Kernel::lower_covariance(const VectorXd& theta, const MatrixXd& x) const {
+  MatrixXd k(x.cols(), x.cols());
+  columns(theta, x, x, true, [&](Index j, Index at, const auto& values) {
+    k.col(j).head(at).setZero();
+    k.col(j).tail(x.cols() - at) = values;
+  });
+  return k;
+}
+
+VectorXd Kernel::sums(const VectorXd& theta, const MatrixXd& points, const VectorXd& weights, const MatrixXd& x) const {
+  VectorXd out(x.cols());
+  columns(theta, points, x, false, [&](Index j, Index, const auto& values) { out(j) = values.matrix().dot(weights); });
+  return out;
 }
 
 VectorXd Kernel::variances(const VectorXd& theta, const MatrixXd& x) const {

@@ -55,6 +55,9 @@ class Kernel {
   Eigen::MatrixXd covariance(const Eigen::VectorXd& theta, const Eigen::MatrixXd& a, const Eigen::MatrixXd& b) const;
   /// k(x_i, x_j) on and below the diagonal, which is what a Cholesky factor is made of; 0 above it.
   Eigen::MatrixXd lower_covariance(const Eigen::VectorXd& theta, const Eigen::MatrixXd& x) const;
+  /// sum_j weights_j k(x_i, points_j) for every column x_i of x, without holding the whole of k.
+  Eigen::VectorXd sums(const Eigen::VectorXd& theta, const Eigen::MatrixXd& points, const Eigen::VectorXd& weights,
+                       const Eigen::MatrixXd& x) const;
   /// k(x_i, x_i)
   Eigen::VectorXd variances(const Eigen::VectorXd& theta, const Eigen::MatrixXd& x) const;
   /// Of sum_ij g_ij k(x_i, x_j) with respect to theta; g is symmetric.
@@ -70,8 +73,11 @@ class Kernel {
   std::vector<Term> terms(const Eigen::VectorXd& theta) const;
   bool has(KernelShape shape) const;
   bool needs_distance() const;
-  Eigen::MatrixXd fill(const Eigen::VectorXd& theta, const Eigen::MatrixXd& a, const Eigen::MatrixXd& b,
-                       bool lower) const;
+  /// Gives `take` the columns of k(a, b) one after another: its number, the first row of interest (the diagonal with
+  /// `lower`, else 0) and the values from there on.
+  template <class Take>
+  void columns(const Eigen::VectorXd& theta, const Eigen::MatrixXd& a, const Eigen::MatrixXd& b, bool lower,
+               const Take& take) const;
 
   std::vector<KernelShape> shapes_;
   Eigen::MatrixXd groups_;  ///< inputs x weight entries, 0 or 1: log w = groups theta

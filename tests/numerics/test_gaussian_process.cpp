@@ -79,6 +79,8 @@ TEST(Kernel, TheLowerHalfIsThatOfTheWhole) {
     const MatrixXd whole = k.covariance(theta, x, x), lower = k.lower_covariance(theta, x);
     EXPECT_LT((lower - MatrixXd(whole.triangularView<Eigen::Lower>())).cwiseAbs().maxCoeff(), 1e-13);
     EXPECT_LT((whole - whole.transpose()).cwiseAbs().maxCoeff(), 1e-13);
+    const VectorXd weights = normal_matrix(150, 1, "weights");
+    EXPECT_LT((k.sums(theta, x, weights, x) - whole * weights).cwiseAbs().maxCoeff(), 1e-11);
   }
 }
 
