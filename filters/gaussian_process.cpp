@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "filters/learned_map.h"
+#include "numerics/kernel_regression.h"
 #include "numerics/linalg.h"
 
 namespace percept {
@@ -28,6 +29,7 @@ struct GaussianProcessParams {
   std::int64_t inducing = 1000;
   std::string covariance = "constant";
   std::int64_t variance_points = 500;
+  std::string missing = "frame";
   double length_factor = 1.0;
   std::int64_t seed = 0;
   static constexpr auto fields() {
@@ -70,10 +72,18 @@ struct GaussianProcessParams {
             "Multiplies the lengths once they are known: with a short one and extra_noise, an input far from all that "
             "was seen adds nothing to a multi_kernel, and so costs less.",
             0.01, 100.0),
+        choice("missing", &GaussianProcessParams::missing,
+               "A frame with missing rows becomes missing (frame), or the map is averaged over what those rows were in "
+               "the 50 training frames that are most alike in the other rows (row): 50 steps, and their spread counts "
+               "in the covariance.",
+               kMissingRows),
         field("seed", &GaussianProcessParams::seed, "",
               "Of the frames drawn and the points chosen, together with the run's seed.", 0, 1e15)};
   }
 };
+
+/// Training frames over whose values of the missing rows the map is averaged.
+constexpr Index kNeighbours = 50;
 
 constexpr std::pair<const char*, KernelShape> kKernelWords[] = {
     {"squared_exponential", KernelShape::squared_exponential},
@@ -112,11 +122,18 @@ Kernel kernel_of(const Model& model) {
                      "model of gaussian_process");
 }
 
+/// Inputs as the outputs weight them on average: the geometric mean of sqrt(w).
+VectorXd mean_root_weights(const Kernel& kernel, const MatrixXd& theta) {
+  VectorXd logs = VectorXd::Zero(kernel.inputs());
+  for (Index k = 0; k < theta.cols(); ++k) logs += kernel.weights(theta.col(k)).array().log().matrix();
+  return (logs / (2 * static_cast<double>(theta.cols()))).array().exp();
+}
+
 class GaussianProcessStage final : public LearnedMap<GaussianProcessStage> {
  public:
   using Params = GaussianProcessParams;
-  GaussianProcessStage(const Params&, const Model& model)
-      : LearnedMap("gaussian_process", kGaussianProcessVersion, model), x_mean_(model.vector("x_mean")) {
+  GaussianProcessStage(const Params& p, const Model& model)
+      : LearnedMap("gaussian_process", kGaussianProcessVersion, model, p.missing), x_mean_(model.vector("x_mean")) {
     const Kernel kernel = kernel_of(model);
     const Index n = kernel.inputs(), d = model.vector("y_mean").size();
     model.vector("x_mean", n);
@@ -127,6 +144,7 @@ class GaussianProcessStage final : public LearnedMap<GaussianProcessStage> {
     offset_ = model.vector("y_mean");
     if (constant) covariance_ = model.matrix("Q", d, d);
     for (Index k = 0; k < d; ++k) rows_.emplace_back(kernel, theta.col(k), points);
+    if (leave_rows_out_) find_neighbours(model, kernel, theta, points);
     if (!posterior) return;
     noise_ = model.vector("noise", d);
     const bool own = model.has("variance_x");
@@ -156,11 +174,67 @@ class GaussianProcessStage final : public LearnedMap<GaussianProcessStage> {
     }
   }
 
+  /// E[f | rows that are there] and its variance around that, under what the training frames say of the others: f is
+  /// bent, so that the map of their mean would be another one.
+  void predict_partly() noexcept {
+    given_ = frame_;
+    scaled_ = metric_.cwiseProduct(frame_ - x_mean_);
+    const VectorXd& likeness = neighbours_[0].at(scaled_.data());
+    for (std::size_t i = 0; i < order_of_.size(); ++i) order_of_[i] = static_cast<Index>(i);
+    const auto count = means_.cols();
+    std::nth_element(order_of_.begin(), order_of_.begin() + (count - 1), order_of_.end(),
+                     [&](Index a, Index b) { return likeness(a) != likeness(b) ? likeness(a) > likeness(b) : a < b; });
+    std::sort(order_of_.begin(), order_of_.begin() + count);  // the sum below then has one order
+    double sum = 0;
+    for (Index q = 0; q < count; ++q) sum += likeness(order_of_[static_cast<std::size_t>(q)]);
+    partial_mean_.setZero();
+    partial_covariance_.setZero();
+    for (Index q = 0; q < count; ++q) {
+      const Index point = order_of_[static_cast<std::size_t>(q)];
+      const double w = likeness(point) / sum;
+      for (Index i = 0; i < given_.size(); ++i)
+        frame_(i) = std::isnan(given_(i)) ? neighbour_x_(i, point) + x_mean_(i) : given_(i);
+      predict();
+      means_.col(q) = mean_;
+      shares_(q) = w;
+      partial_mean_ += w * mean_;
+      partial_covariance_ += w * covariance_;
+    }
+    if (covariance_.size() == 0) return;
+    for (Index q = 0; q < count; ++q) {
+      means_.col(q) -= partial_mean_;
+      partial_covariance_.noalias() += shares_(q) * (means_.col(q) * means_.col(q).transpose());
+    }
+  }
+
  private:
+  void find_neighbours(const Model& model, const Kernel& kernel, const MatrixXd& theta, const MatrixXd& points) {
+    if (!model.has("neighbour_bandwidth"))
+      throw ConfigError("gaussian_process.missing", "row", "a model that was fitted with missing = \"row\"");
+    const double bandwidth = model.number("neighbour_bandwidth");
+    if (!(bandwidth > 0) || !std::isfinite(bandwidth))
+      throw DataError("model of gaussian_process", "neighbour_bandwidth", "a number above 0",
+                      fmt::format("{}", bandwidth));
+    neighbour_x_ = model.has("neighbour_x") ? model.matrix("neighbour_x", kernel.inputs()) : points;
+    metric_ = mean_root_weights(kernel, theta);
+    neighbours_.emplace_back(metric_.asDiagonal() * neighbour_x_, bandwidth);
+    given_.resize(kernel.inputs());
+    scaled_.resize(kernel.inputs());
+    const Index count = std::min(kNeighbours, neighbour_x_.cols());
+    means_.resize(theta.cols(), count);
+    shares_.resize(count);
+    order_of_.resize(static_cast<std::size_t>(neighbour_x_.cols()));
+  }
+
   VectorXd x_mean_, noise_, product_;
   MatrixXd weights_;  ///< points x outputs
   std::vector<KernelRow> rows_, variance_rows_;
   std::vector<MatrixXd> reductions_;
+  // only with missing = "row"
+  std::vector<KernelWeights> neighbours_;  ///< one: of the training frames, inputs weighted by metric_
+  MatrixXd neighbour_x_, means_;           ///< inputs x frames, centred; outputs x neighbours
+  VectorXd metric_, given_, scaled_, shares_;
+  std::vector<Index> order_of_;
 };
 
 class GaussianProcessFitter final : public Fitter {
@@ -237,6 +311,15 @@ class GaussianProcessFitter final : public Fitter {
     m.set("y_mean", y_mean);
     m.set("theta", theta);
     m.set("noise", noise);
+    if (p_.missing == "row") {
+      context.check_cancel();
+      const MatrixXd weighted = mean_root_weights(kernel, theta).asDiagonal() * drawn_x;
+      // the outputs in their standard deviations, so that each says as much of what is alike
+      MatrixXd drawn_y = y(Eigen::all, drawn);
+      for (Index k = 0; k < d; ++k) drawn_y.row(k) /= drawn_y.row(k).norm();
+      m.set("neighbour_bandwidth", leave_one_out_bandwidth(weighted, drawn_y, context.node).bandwidth);
+      if (frames > p_.exact_frames) m.set("neighbour_x", drawn_x);
+    }
 
     if (context.progress) context.progress(static_cast<double>(d) / static_cast<double>(d + 1), "posterior");
     const bool posterior = p_.covariance == "posterior";
@@ -246,8 +329,7 @@ class GaussianProcessFitter final : public Fitter {
       const Trained t = train(kernel, processes, fitted_x, y(Eigen::all, f.fitted), false, seed, context);
       for (Index k = 0; k < d; ++k)
         error.row(k) -=
-            (kernel.covariance(theta.col(k), held_x, t.points) * t.posteriors[static_cast<std::size_t>(k)].weights)
-                .transpose();
+            kernel.sums(theta.col(k), t.points, t.posteriors[static_cast<std::size_t>(k)].weights, held_x).transpose();
       m.meta["held_frames"] = error.cols();
       m.set("Q", residual_covariance(error, context));
     }
@@ -305,10 +387,9 @@ class GaussianProcessFitter final : public Fitter {
       throw ConfigError(context.node + ".inducing", std::to_string(count),
                         fmt::format("at most the {} training frames", x.cols()));
     // far from each other in the inputs as the outputs weight them on average
-    VectorXd log_weights = VectorXd::Zero(x.rows());
-    for (const GaussianProcess& gp : processes) log_weights += kernel.weights(gp.theta).array().log().matrix();
-    log_weights /= 2 * static_cast<double>(processes.size());
-    const MatrixXd weighted = log_weights.array().exp().matrix().asDiagonal() * x;
+    MatrixXd theta(kernel.size(), static_cast<Index>(processes.size()));
+    for (std::size_t k = 0; k < processes.size(); ++k) theta.col(static_cast<Index>(k)) = processes[k].theta;
+    const MatrixXd weighted = mean_root_weights(kernel, theta).asDiagonal() * x;
     const auto chosen = spread_points(weighted, count, KeyedRandom(seed, "gaussian_process points"));
     Trained t{x(Eigen::all, chosen), {}, false};
     for (std::size_t k = 0; k < processes.size(); ++k) {
@@ -347,7 +428,7 @@ StageInfo info_gaussian_process() {
       "gaussian_process", "filters",
       "Gaussian process regression, one process an output, hyperparameters by marginal likelihood: gives the mean and "
       "a "
-      "covariance of its error. A step costs outputs x points x inputs. A frame with a missing row is missing.");
+      "covariance of its error. A step costs outputs x points x inputs.");
   i.version = kGaussianProcessVersion;
   i.paper =
       "Rasmussen, Williams, Gaussian Processes for Machine Learning, 2006; inducing points: Titsias, AISTATS 2009; "
@@ -367,12 +448,14 @@ StageInfo info_gaussian_process() {
     add(Value::object({{"kernels", std::vector<std::string>{"rational_quadratic", "linear"}},
                        {"lengths", "axes"},
                        {"covariance", "posterior"},
-                       {"variance_points", 20}}),
+                       {"variance_points", 20},
+                       {"missing", "row"}}),
         grid);
     add(Value::object({{"kernels", std::vector<std::string>{"multi_kernel"}},
                        {"covariance", "posterior"},
                        {"exact_frames", 50},
-                       {"inducing", 30}}),
+                       {"inducing", 30},
+                       {"missing", "row"}}),
         time_format(5, 100.0));
     add(Value::object({{"kernels", std::vector<std::string>{"matern32"}}, {"lengths", "rows"}, {"covariance", "none"}}),
         item_format({5}));

@@ -28,8 +28,12 @@ MapFrames map_frames(const Data& data, Index least, Context& context);
 /// there are too few frames.
 Eigen::MatrixXd residual_covariance(const Eigen::MatrixXd& residual, const Context& context);
 
-/// The stage of a map that reads one frame at a time. D has `void predict() noexcept`: frame_ -> mean_, covariance_.
-/// A frame with a missing row is missing.
+/// The word `missing` of a map's parameters: what becomes of a frame of which some rows are missing.
+constexpr const char* kMissingRows = "frame|row";
+
+/// The stage of a map that reads one frame at a time. D has `void predict() noexcept`: frame_ -> mean_, covariance_, and
+/// `void predict_partly() noexcept`: the same to partial_mean_, partial_covariance_ where frame_ is NaN in some rows.
+/// A frame with a missing row is missing, or, with missing = "row", given to the latter.
 template <class D>
 class LearnedMap : public Typed<D> {
  public:
@@ -40,6 +44,7 @@ class LearnedMap : public Typed<D> {
       require_rate(model_, in, context);
     }
     missing_ = &context.counter("missing");
+    left_out_ = &context.counter("rows_left_out");
     StreamFormat out = in;
     out.parts = posterior_parts(model_, mean_.size(), covariance_.size() > 0);
     return out;
@@ -49,17 +54,24 @@ class LearnedMap : public Typed<D> {
   Index run(const Block& block, FrameSpan<const T> in, Output& output, FrameSpan<T> out) noexcept {
     for (Index t = 0; t < in.frames; ++t) {
       const T* x = in.frame(t);
-      bool whole = true;
+      T* y = out.frame(t);
+      Index gone = 0;
       for (Index i = 0; i < frame_.size(); ++i) {
-        frame_(i) = static_cast<double>(x[order_[static_cast<std::size_t>(i)]]);
-        whole = whole && std::isfinite(frame_(i));
+        const double v = static_cast<double>(x[order_[static_cast<std::size_t>(i)]]);
+        const bool seen = std::isfinite(v);
+        gone += !seen;
+        frame_(i) = seen ? v : std::numeric_limits<double>::quiet_NaN();
       }
-      if (whole) {
+      if (gone == 0) {
         static_cast<D&>(*this).predict();
-        write_posterior(mean_, offset_, covariance_, out.frame(t));
+        write_posterior(mean_, offset_, covariance_, y);
+      } else if (leave_rows_out_ && gone < frame_.size()) {
+        left_out_->add(gone);
+        static_cast<D&>(*this).predict_partly();
+        write_posterior(partial_mean_, offset_, partial_covariance_, y);
       } else {
         missing_->add();
-        std::fill_n(out.frame(t), mean_.size() + covariance_.size(), std::numeric_limits<T>::quiet_NaN());
+        std::fill_n(y, mean_.size() + covariance_.size(), std::numeric_limits<T>::quiet_NaN());
       }
     }
     if (output.keys) std::copy(block.keys.begin(), block.keys.end(), output.keys);
@@ -70,8 +82,9 @@ class LearnedMap : public Typed<D> {
   Traits traits() const override { return {.causal = true, .real_time = true, .per_frame = true}; }
 
  protected:
-  LearnedMap(const std::string& name, int version, const Model& model)
-      : model_((require_model(model, name, version), model)), name_(name), rows_(names_of(model.meta, "input_rows")) {}
+  LearnedMap(const std::string& name, int version, const Model& model, const std::string& missing)
+      : model_((require_model(model, name, version), model)), leave_rows_out_(missing == "row"), name_(name),
+        rows_(names_of(model.meta, "input_rows")) {}
   /// Sizes everything; covariance: the posterior has that part.
   void resize(Index inputs, Index outputs, bool covariance) {
     if (rows_.empty()) rows_.resize(static_cast<std::size_t>(inputs));
@@ -81,18 +94,25 @@ class LearnedMap : public Typed<D> {
     frame_.setZero(inputs);
     mean_.setZero(outputs);
     offset_.setZero(outputs);
-    if (covariance) covariance_.setZero(outputs, outputs);
+    partial_mean_.setZero(outputs);
+    if (covariance) {
+      covariance_.setZero(outputs, outputs);
+      partial_covariance_.setZero(outputs, outputs);
+    }
   }
 
   Model model_;
   Eigen::VectorXd frame_, mean_, offset_;  ///< offset_ is added to mean_
   Eigen::MatrixXd covariance_;             ///< empty with covariance = none
+  Eigen::VectorXd partial_mean_;
+  Eigen::MatrixXd partial_covariance_;
+  bool leave_rows_out_;
 
  private:
   std::string name_;
   std::vector<std::string> rows_;  ///< names of the inputs, "" where not known
   std::vector<Index> order_;
-  Counter* missing_ = nullptr;
+  Counter *missing_ = nullptr, *left_out_ = nullptr;
 };
 
 }  // namespace percept

@@ -16,6 +16,7 @@ struct NadarayaWatsonParams {
   double bandwidth = 0.0;
   std::string covariance = "constant";
   double covariance_bandwidth = 0.0;
+  std::string missing = "frame";
   static constexpr auto fields() {
     return std::tuple{
         field("bandwidth", &NadarayaWatsonParams::bandwidth, "input",
@@ -27,7 +28,12 @@ struct NadarayaWatsonParams {
                "kernel (the same regression on the held-out errors), or none.",
                "constant|kernel|none"),
         field("covariance_bandwidth", &NadarayaWatsonParams::covariance_bandwidth, "input",
-              "As bandwidth, for covariance = \"kernel\".", 0.0, 1e12)};
+              "As bandwidth, for covariance = \"kernel\".", 0.0, 1e12),
+        choice(
+            "missing", &NadarayaWatsonParams::missing,
+            "A frame with missing rows becomes missing (frame), or the distance is taken over the rows that are there "
+            "(row).",
+            kMissingRows)};
   }
 };
 
@@ -58,8 +64,8 @@ class NadarayaWatsonPoints {
 class NadarayaWatsonStage final : public LearnedMap<NadarayaWatsonStage> {
  public:
   using Params = NadarayaWatsonParams;
-  NadarayaWatsonStage(const Params&, const Model& model)
-      : LearnedMap("nadaraya_watson", kNadarayaWatsonVersion, model), map_(model, "x", "y", "bandwidth") {
+  NadarayaWatsonStage(const Params& p, const Model& model)
+      : LearnedMap("nadaraya_watson", kNadarayaWatsonVersion, model, p.missing), map_(model, "x", "y", "bandwidth") {
     const Index d = map_.targets().cols();
     const bool constant = model.has("Q"), kernel = model.has("error");
     resize(map_.inputs(), d, constant || kernel);
@@ -77,6 +83,12 @@ class NadarayaWatsonStage final : public LearnedMap<NadarayaWatsonStage> {
     for (Index i = 0; i < d; ++i)
       for (Index j = 0; j <= i; ++j)
         covariance_(i, j) = covariance_(j, i) = (v.array() * r.col(i).array() * r.col(j).array()).sum();
+  }
+
+  void predict_partly() noexcept {
+    predict();  // weights leave out what is NaN
+    partial_mean_ = mean_;
+    partial_covariance_ = covariance_;
   }
 
  private:
@@ -143,7 +155,7 @@ StageInfo info_nadaraya_watson() {
   auto i = trained_info<NadarayaWatsonStage, NadarayaWatsonFitter>(
       "nadaraya_watson", "filters",
       "Nadaraya-Watson regression: the mean of all training targets, weighted by a Gaussian of the distance, and a "
-      "covariance of its error. A step costs training frames x inputs. A frame with a missing row is missing.");
+      "covariance of its error. A step costs training frames x inputs.");
   i.version = kNadarayaWatsonVersion;
   i.paper =
       "Nadaraya, Theory of Probability and its Applications 9 (1964) 141; Watson, Sankhya A 26 (1964) 359; Burkhart, "
@@ -154,7 +166,7 @@ StageInfo info_nadaraya_watson() {
     std::vector<Sample> all;
     const auto sample = fitted_sample<NadarayaWatsonFitter, NadarayaWatsonParams>;
     add_samples(all, sample(Value::table(), time_format(5, 100.0)));
-    add_samples(all, sample(Value::object({{"covariance", "kernel"}}), time_format(4, 100.0)));
+    add_samples(all, sample(Value::object({{"covariance", "kernel"}, {"missing", "row"}}), time_format(4, 100.0)));
     add_samples(all, sample(Value::object({{"covariance", "none"}, {"bandwidth", 1.5}}), item_format({5})));
     return all;
   };

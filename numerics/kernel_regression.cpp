@@ -50,7 +50,8 @@ KernelWeights::KernelWeights(const MatrixXd& points, double bandwidth)
 
 const VectorXd& KernelWeights::at(const double* x) noexcept {
   weights_.setZero();
-  for (Index i = 0; i < points_.cols(); ++i) weights_.array() += (points_.col(i).array() - x[i]).square();
+  for (Index i = 0; i < points_.cols(); ++i)
+    if (!std::isnan(x[i])) weights_.array() += (points_.col(i).array() - x[i]).square();
   const double nearest = weights_.minCoeff();
   weights_.array() = (scale_ * (weights_.array() - nearest)).exp();
   weights_ /= weights_.sum();

@@ -15,7 +15,8 @@ class KernelWeights {
  public:
   /// points: inputs x points, at least one; bandwidth h > 0, in the unit of the inputs.
   KernelWeights(const Eigen::MatrixXd& points, double bandwidth);
-  /// For x (inputs). Allocates nothing; the reference holds until the next call.
+  /// For x (inputs). Inputs that are NaN are left out of the distance: that is the regression of the same kernel density
+  /// with those inputs integrated out. Allocates nothing; the reference holds until the next call.
   const Eigen::VectorXd& at(const double* x) noexcept;
   Index points() const { return points_.rows(); }
   Index inputs() const { return points_.cols(); }

@@ -175,6 +175,48 @@ TEST(GaussianProcessStage, LengthsAreMultipliedOnceTheyAreKnown) {
   EXPECT_LT((half - plain).bottomRows(1).cwiseAbs().maxCoeff(), 1e-12) << "the amplitude stays";
 }
 
+// the average written out: over the 50 training frames with the greatest kernel weight in the rows that are there
+TEST(GaussianProcessStage, AMissingRowIsAveragedOut) {
+  const TrainingMatrix t = surface(60);
+  const Value params = Value::object({{"lengths", "rows"}, {"missing", "row"}, {"iterations", 20}});
+  const Model m = fit_gp(params, t);
+  MatrixXd x = surface(3, "test").x;
+  const MatrixXd whole = apply_gp(m, x);
+  x(1, 1) = x(2, 1) = NAN;
+  x.col(2).setConstant(NAN);
+  const MatrixXd out = run_stage(*gp_row().make(params, &m, "gp"), {named_format(kUnits, 10), x}).matrix();
+  EXPECT_EQ(out.col(0), whole.col(0));
+  EXPECT_TRUE(out.col(2).array().isNaN().all());
+
+  const MatrixXd theta = m.matrix("theta");
+  const VectorXd weights = (0.5 * (theta.col(0) + theta.col(1)).head(4)).array().exp();  // 1 / length²
+  std::vector<std::pair<double, Index>> alike;
+  for (Index k = 0; k < 60; ++k) {
+    const double distance2 =
+        weights(0) * std::pow(x(0, 1) - t.x(0, k), 2) + weights(3) * std::pow(x(3, 1) - t.x(3, k), 2);
+    alike.emplace_back(-std::exp(-0.5 * distance2 / std::pow(m.number("neighbour_bandwidth"), 2)), k);
+  }
+  std::sort(alike.begin(), alike.end());
+  MatrixXd filled = x.col(1).replicate(1, 50);
+  VectorXd share(50);
+  for (Index q = 0; q < 50; ++q) {
+    share(q) = -alike[static_cast<std::size_t>(q)].first;
+    filled.col(q).segment(1, 2) = t.x.col(alike[static_cast<std::size_t>(q)].second).segment(1, 2);
+  }
+  share /= share.sum();
+  const MatrixXd each = apply_gp(m, filled);
+  const VectorXd mean = each.topRows(2) * share;
+  const MatrixXd spread = each.topRows(2).colwise() - mean;
+  const MatrixXd covariance = m.matrix("Q") + spread * share.asDiagonal() * spread.transpose();
+  EXPECT_LT((out.col(1).head(2) - mean).cwiseAbs().maxCoeff(), 1e-9);
+  EXPECT_LT((out.col(1).tail(4) - covariance.reshaped()).cwiseAbs().maxCoeff(), 1e-9);
+  EXPECT_GT(spread.row(1).norm(), 0.1) << "the product of the rows that are gone";
+
+  const Model plain = fit_gp(Value::table(), t);
+  EXPECT_THAT(message_of([&] { gp_row().make(params, &plain, "gp"); }),
+              HasSubstr("missing = row: expected a model that was fitted with missing = \"row\""));
+}
+
 TEST(GaussianProcessStage, RefusesWhatCannotBeFitted) {
   const auto refusal = [](TrainingMatrix t, const Value& params = Value::table()) {
     return message_of([&] { fit_gp(params, std::move(t)); });

@@ -73,6 +73,27 @@ TEST(NadarayaWatson, MissingFramesStayMissing) {
   EXPECT_TRUE(out.rightCols(12).allFinite());
 }
 
+// the kernel density with an input integrated out is that of the others
+TEST(NadarayaWatson, AMissingRowIsLeftOutOfTheDistance) {
+  const TrainingMatrix t = curve(200);
+  const Value params = Value::object({{"bandwidth", 0.3}, {"covariance", "none"}}),
+              row = Value::object({{"missing", "row"}});
+  const StageInfo info = stage_row(filters_stages(), "nadaraya_watson");
+  const Model both = fit_map(params, t);
+  const Model first = fit_stage(info, params, named_format({"u1"}, 10), named_format({"vx", "vy"}, 10, "m/s"),
+                                {t.x.topRows(1), t.y, {}, {}, {}});
+  MatrixXd x = t.x.leftCols(20);
+  const MatrixXd whole = apply_map(both, x);
+  x.row(1).rightCols(15).setConstant(NAN);
+  x(0, 19) = NAN;
+  const MatrixXd out = run_stage(*info.make(row, &both, "map"), {named_format({"u1", "u2"}, 10), x}).matrix();
+  const MatrixXd wanted =
+      run_stage(*info.make(Value::table(), &first, "map"), {named_format({"u1"}, 10), x.topRows(1)}).matrix();
+  EXPECT_EQ(out.leftCols(5), whole.leftCols(5));
+  EXPECT_LT((out - wanted).middleCols(5, 14).cwiseAbs().maxCoeff(), 1e-12);
+  EXPECT_TRUE(out.col(19).array().isNaN().all()) << "nothing is there";
+}
+
 TEST(NadarayaWatson, RefusesWhatCannotBeFitted) {
   const auto refusal = [](TrainingMatrix t, const Value& params = Value::table()) {
     return message_of([&] { fit_map(params, std::move(t)); });
