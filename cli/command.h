@@ -28,6 +28,7 @@ struct Command {
   const char* name;
   const char* doc;  ///< one line
   std::function<std::function<Value()>(CLI::App& app, Global& global)> declare;
+  bool computes = false;  ///< fits or decodes: worth a start with the fastest BLAS kernels (core/threads.h)
 };
 
 Command info_command();

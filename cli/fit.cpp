@@ -29,7 +29,8 @@ Command fit_command() {
               }
               return result;
             };
-          }};
+          },
+          true};
 }
 
 }  // namespace percept::cli

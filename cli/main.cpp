@@ -37,7 +37,9 @@ int main(int argc, char** argv) {
   if (global.quiet) log::set_level(log::Level::error);
   try {
     for (std::size_t i = 0; i < cli::commands().size(); ++i) {
-      if (!app->get_subcommand(cli::commands()[i].name)->parsed()) continue;
+      const cli::Command& command = cli::commands()[i];
+      if (!app->get_subcommand(command.name)->parsed()) continue;
+      if (command.computes) restart_with_fast_blas(argv);
       set_thread_budget(global.threads);
       const Value result = actions[i]();
       cli::finish_progress();

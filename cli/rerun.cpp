@@ -89,7 +89,8 @@ Command rerun_command() {
                 fmt::print("all {} files are the same, byte for byte: {}\n", same.size(), request.output.string());
               return result;
             };
-          }};
+          },
+          true};
 }
 
 }  // namespace percept::cli

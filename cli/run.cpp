@@ -98,7 +98,8 @@ Command run_command() {
           }
           return result;
         };
-      }};
+      },
+      true};
 }
 
 }  // namespace percept::cli

@@ -1,11 +1,14 @@
 #include "core/threads.h"
 
 #include <cblas.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -74,6 +77,20 @@ void on_kernel_threads(std::function<void(int)> setter) {
   std::lock_guard lock(b.mutex);
   setter(b.kernel_threads);
   b.setters.push_back(std::move(setter));
+}
+void restart_with_fast_blas([[maybe_unused]] char** argv) {
+#ifdef __x86_64__
+  constexpr const char* kChoice = "OPENBLAS_CORETYPE";
+  if (std::getenv(kChoice) || std::string_view(openblas_get_corename()) != "Prescott") return;
+  __builtin_cpu_init();
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (!avx2) return;
+  setenv(kChoice, avx512 ? "SkylakeX" : "Haswell", 1);
+  execv("/proc/self/exe", argv);
+  unsetenv(kChoice);  // it could not be started: slow is better than not at all
+#endif
 }
 const char* blas_name() {
   static const std::string name = std::string("OpenBLAS ") + openblas_get_config();

@@ -20,5 +20,10 @@ void on_kernel_threads(std::function<void(int)> setter);
 /// The BLAS in use, with the kernel it chose for this processor. percept links OpenBLAS itself: the reference BLAS was
 /// twenty times slower.
 const char* blas_name();
+/// For main(), before anything else is started. OpenBLAS chooses its kernels when it is loaded, by a list of processors;
+/// one that is newer than the list gets those of 2004, four times slower. Then this starts the program anew, once, with
+/// OPENBLAS_CORETYPE naming the best ones that the processor runs; it returns where there is nothing to gain, or where
+/// the user has set that variable.
+void restart_with_fast_blas(char** argv);
 
 }  // namespace percept

@@ -183,6 +183,23 @@ TEST_F(Commands, RerunOfATamperedFolderFails) {
   EXPECT_THAT(r.error, HasSubstr("provenance.json: expected a folder that percept run wrote"));
 }
 
+#ifdef __x86_64__
+// the kernels of OpenBLAS for a processor of 2004 are called Prescott, and are chosen for processors newer than its list
+TEST_F(Commands, NewProcessorsGetFastKernelsUnlessOthersAreAskedFor) {
+  const auto blas_of = [&](const std::string& name) {
+    run_base(name);
+    const Value origin = parse_json(read_file(folder_ / name / "provenance.json"), name);
+    return origin.at("libraries").at("blas").as_string();
+  };
+  {
+    const testing::Environment asked("OPENBLAS_CORETYPE", "Prescott");
+    EXPECT_THAT(blas_of("asked"), HasSubstr("Prescott"));
+  }
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) GTEST_SKIP() << "no faster kernels run here";
+  EXPECT_THAT(blas_of("chosen"), Not(HasSubstr("Prescott")));
+}
+#endif
+
 TEST_F(Commands, PriorsAreShownKeptAndRepeated) {
   const testing::Environment cache("XDG_CACHE_HOME", (folder_ / "cache").string());
   std::string npy("\x93NUMPY\x01\x00\x76\x00", 10);
