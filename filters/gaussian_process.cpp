@@ -157,48 +157,53 @@ class GaussianProcessStage final : public LearnedMap<GaussianProcessStage> {
     product_.resize(variance_points.cols());
   }
 
-  void predict() noexcept {
-    frame_ -= x_mean_;
+  void look(Index n) noexcept {
+    for (Index f = 0; f < n; ++f) frames_.col(f) -= x_mean_;
+    for (KernelRow& row : rows_) row.look(frames_.data(), n);
+    for (KernelRow& row : variance_rows_) row.look(frames_.data(), n);
+  }
+
+  void predict(Index f) noexcept {
     for (Index k = 0; k < mean_.size(); ++k) {
       const auto i = static_cast<std::size_t>(k);
-      KernelRow* row = &rows_[i];
-      const VectorXd* c = &row->at(frame_.data());
-      mean_(k) = c->dot(weights_.col(k));
+      const auto c = rows_[i].row(f);
+      mean_(k) = wide::dot(c.data(), weights_.col(k).data(), c.size());
       if (reductions_.empty()) continue;
-      if (!variance_rows_.empty()) {
-        row = &variance_rows_[i];
-        c = &row->at(frame_.data());
-      }
-      column_product(reductions_[i], c->data(), product_.data());
-      covariance_(k, k) = std::max(0.0, row->variance() - product_.squaredNorm()) + noise_(k);
+      const KernelRow& row = variance_rows_.empty() ? rows_[i] : variance_rows_[i];
+      column_product(reductions_[i], row.row(f).data(), product_.data());
+      covariance_(k, k) = std::max(0.0, row.variance(f) - product_.squaredNorm()) + noise_(k);
     }
   }
 
   /// E[f | rows that are there] and its variance around that, under what the training frames say of the others: f is
   /// bent, so that the map of their mean would be another one.
   void predict_partly() noexcept {
-    given_ = frame_;
     scaled_ = metric_.cwiseProduct(frame_ - x_mean_);
-    const VectorXd& likeness = neighbours_[0].at(scaled_.data());
+    neighbours_[0].look_partly(scaled_.data());
+    const auto likeness = neighbours_[0].weights();
     for (std::size_t i = 0; i < order_of_.size(); ++i) order_of_[i] = static_cast<Index>(i);
     const auto count = means_.cols();
     std::nth_element(order_of_.begin(), order_of_.begin() + (count - 1), order_of_.end(),
                      [&](Index a, Index b) { return likeness(a) != likeness(b) ? likeness(a) > likeness(b) : a < b; });
     std::sort(order_of_.begin(), order_of_.begin() + count);  // the sum below then has one order
-    double sum = 0;
-    for (Index q = 0; q < count; ++q) sum += likeness(order_of_[static_cast<std::size_t>(q)]);
+    for (Index q = 0; q < count; ++q) shares_(q) = likeness(order_of_[static_cast<std::size_t>(q)]);
+    shares_ /= shares_.sum();
     partial_mean_.setZero();
     partial_covariance_.setZero();
-    for (Index q = 0; q < count; ++q) {
-      const Index point = order_of_[static_cast<std::size_t>(q)];
-      const double w = likeness(point) / sum;
-      for (Index i = 0; i < given_.size(); ++i)
-        frame_(i) = std::isnan(given_(i)) ? neighbour_x_(i, point) + x_mean_(i) : given_(i);
-      predict();
-      means_.col(q) = mean_;
-      shares_(q) = w;
-      partial_mean_ += w * mean_;
-      partial_covariance_ += w * covariance_;
+    for (Index first = 0; first < count; first += frames_.cols()) {
+      const Index n = std::min(frames_.cols(), count - first);
+      for (Index f = 0; f < n; ++f) {
+        const Index point = order_of_[static_cast<std::size_t>(first + f)];
+        for (Index i = 0; i < frame_.size(); ++i)
+          frames_(i, f) = std::isnan(frame_(i)) ? neighbour_x_(i, point) + x_mean_(i) : frame_(i);
+      }
+      look(n);
+      for (Index f = 0; f < n; ++f) {
+        predict(f);
+        means_.col(first + f) = mean_;
+        partial_mean_ += shares_(first + f) * mean_;
+        partial_covariance_ += shares_(first + f) * covariance_;
+      }
     }
     if (covariance_.size() == 0) return;
     for (Index q = 0; q < count; ++q) {
@@ -218,7 +223,6 @@ class GaussianProcessStage final : public LearnedMap<GaussianProcessStage> {
     neighbour_x_ = model.has("neighbour_x") ? model.matrix("neighbour_x", kernel.inputs()) : points;
     metric_ = mean_root_weights(kernel, theta);
     neighbours_.emplace_back(metric_.asDiagonal() * neighbour_x_, bandwidth);
-    given_.resize(kernel.inputs());
     scaled_.resize(kernel.inputs());
     const Index count = std::min(kNeighbours, neighbour_x_.cols());
     means_.resize(theta.cols(), count);
@@ -233,7 +237,7 @@ class GaussianProcessStage final : public LearnedMap<GaussianProcessStage> {
   // only with missing = "row"
   std::vector<KernelWeights> neighbours_;  ///< one: of the training frames, inputs weighted by metric_
   MatrixXd neighbour_x_, means_;           ///< inputs x frames, centred; outputs x neighbours
-  VectorXd metric_, given_, scaled_, shares_;
+  VectorXd metric_, scaled_, shares_;
   std::vector<Index> order_of_;
 };
 

@@ -12,6 +12,7 @@
 #include "core/registry.h"
 #include "filters/posterior.h"
 #include "numerics/apply.h"
+#include "numerics/wide.h"
 
 namespace percept {
 
@@ -31,9 +32,11 @@ Eigen::MatrixXd residual_covariance(const Eigen::MatrixXd& residual, const Conte
 /// The word `missing` of a map's parameters: what becomes of a frame of which some rows are missing.
 constexpr const char* kMissingRows = "frame|row";
 
-/// The stage of a map that reads one frame at a time. D has `void predict() noexcept`: frame_ -> mean_, covariance_, and
-/// `void predict_partly() noexcept`: the same to partial_mean_, partial_covariance_ where frame_ is NaN in some rows.
-/// A frame with a missing row is missing, or, with missing = "row", given to the latter.
+/// The stage of a map of single frames. D has, all noexcept:
+///   void look(Index n)         at the first n frames of frames_, which are whole: what is cheaper for several at once
+///   void predict(Index f)      of the f-th of them: mean_, covariance_
+///   void predict_partly()      from frame_, which is NaN in some rows: partial_mean_, partial_covariance_
+/// A frame with a missing row is missing, or, with missing = "row", given to the last.
 template <class D>
 class LearnedMap : public Typed<D> {
  public:
@@ -52,27 +55,25 @@ class LearnedMap : public Typed<D> {
 
   template <class T>
   Index run(const Block& block, FrameSpan<const T> in, Output& output, FrameSpan<T> out) noexcept {
-    for (Index t = 0; t < in.frames; ++t) {
-      const T* x = in.frame(t);
-      T* y = out.frame(t);
-      Index gone = 0;
-      for (Index i = 0; i < frame_.size(); ++i) {
-        const double v = static_cast<double>(x[order_[static_cast<std::size_t>(i)]]);
-        const bool seen = std::isfinite(v);
-        gone += !seen;
-        frame_(i) = seen ? v : std::numeric_limits<double>::quiet_NaN();
+    for (Index t = 0; t < in.frames;) {
+      Index whole = 0, gone = 0;
+      while (whole < frames_.cols() && t + whole < in.frames && (gone = read(in.frame(t + whole), whole)) == 0) ++whole;
+      if (whole > 0) static_cast<D&>(*this).look(whole);
+      for (Index f = 0; f < whole; ++f, ++t) {
+        static_cast<D&>(*this).predict(f);
+        write_posterior(mean_, offset_, covariance_, out.frame(t));
       }
-      if (gone == 0) {
-        static_cast<D&>(*this).predict();
-        write_posterior(mean_, offset_, covariance_, y);
-      } else if (leave_rows_out_ && gone < frame_.size()) {
+      if (gone == 0) continue;
+      if (leave_rows_out_ && gone < frames_.rows()) {
         left_out_->add(gone);
+        frame_ = frames_.col(whole);
         static_cast<D&>(*this).predict_partly();
-        write_posterior(partial_mean_, offset_, partial_covariance_, y);
+        write_posterior(partial_mean_, offset_, partial_covariance_, out.frame(t));
       } else {
         missing_->add();
-        std::fill_n(y, mean_.size() + covariance_.size(), std::numeric_limits<T>::quiet_NaN());
+        std::fill_n(out.frame(t), mean_.size() + covariance_.size(), std::numeric_limits<T>::quiet_NaN());
       }
+      ++t;
     }
     if (output.keys) std::copy(block.keys.begin(), block.keys.end(), output.keys);
     return in.frames;
@@ -92,6 +93,7 @@ class LearnedMap : public Typed<D> {
       throw DataError("model of " + name_, "input_rows", std::to_string(inputs) + " names",
                       std::to_string(rows_.size()));
     frame_.setZero(inputs);
+    frames_.setZero(inputs, wide::kTogether);
     mean_.setZero(outputs);
     offset_.setZero(outputs);
     partial_mean_.setZero(outputs);
@@ -102,6 +104,7 @@ class LearnedMap : public Typed<D> {
   }
 
   Model model_;
+  Eigen::MatrixXd frames_;                 ///< inputs x frames, in the model's order
   Eigen::VectorXd frame_, mean_, offset_;  ///< offset_ is added to mean_
   Eigen::MatrixXd covariance_;             ///< empty with covariance = none
   Eigen::VectorXd partial_mean_;
@@ -109,6 +112,19 @@ class LearnedMap : public Typed<D> {
   bool leave_rows_out_;
 
  private:
+  /// Into a column of frames_; how many rows are missing (then NaN).
+  template <class T>
+  Index read(const T* x, Index column) noexcept {
+    Index gone = 0;
+    for (Index i = 0; i < frames_.rows(); ++i) {
+      const double v = static_cast<double>(x[order_[static_cast<std::size_t>(i)]]);
+      const bool seen = std::isfinite(v);
+      gone += !seen;
+      frames_(i, column) = seen ? v : std::numeric_limits<double>::quiet_NaN();
+    }
+    return gone;
+  }
+
   std::string name_;
   std::vector<std::string> rows_;  ///< names of the inputs, "" where not known
   std::vector<Index> order_;

@@ -52,7 +52,7 @@ class NadarayaWatsonPoints {
                        Index outputs = -1)
       : weights_(model.matrix(x, inputs), bandwidth_of(model, bandwidth)),
         targets_(model.matrix(y, outputs, weights_.points()).transpose()) {}
-  const VectorXd& weights(const VectorXd& x) noexcept { return weights_.at(x.data()); }
+  KernelWeights& weights() noexcept { return weights_; }
   const MatrixXd& targets() const { return targets_; }
   Index inputs() const { return weights_.inputs(); }
 
@@ -73,12 +73,17 @@ class NadarayaWatsonStage final : public LearnedMap<NadarayaWatsonStage> {
     if (kernel) errors_.emplace_back(model, "error_x", "error", "error_bandwidth", map_.inputs(), d);
   }
 
-  void predict() noexcept {
-    const VectorXd& w = map_.weights(frame_);
+  void look(Index n) noexcept {
+    map_.weights().look(frames_.data(), n);
+    if (!errors_.empty()) errors_[0].weights().look(frames_.data(), n);
+  }
+
+  void predict(Index f) noexcept {
+    const auto w = map_.weights().weights(f);
     const Index d = mean_.size();
-    for (Index k = 0; k < d; ++k) mean_(k) = w.dot(map_.targets().col(k));
+    for (Index k = 0; k < d; ++k) mean_(k) = wide::dot(w.data(), map_.targets().col(k).data(), w.size());
     if (errors_.empty()) return;
-    const VectorXd& v = errors_[0].weights(frame_);
+    const auto v = errors_[0].weights().weights(f);
     const MatrixXd& r = errors_[0].targets();
     for (Index i = 0; i < d; ++i)
       for (Index j = 0; j <= i; ++j)
@@ -86,7 +91,9 @@ class NadarayaWatsonStage final : public LearnedMap<NadarayaWatsonStage> {
   }
 
   void predict_partly() noexcept {
-    predict();  // weights leave out what is NaN
+    map_.weights().look_partly(frame_.data());
+    if (!errors_.empty()) errors_[0].weights().look_partly(frame_.data());
+    predict(0);
     partial_mean_ = mean_;
     partial_covariance_ = covariance_;
   }

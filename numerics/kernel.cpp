@@ -142,7 +142,7 @@ void Kernel::columns(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b
   const auto all = terms(theta);
   const bool distance = needs_distance(), linear = has(KernelShape::linear);
   MatrixXd block(u.rows(), kColumns);
-  Eigen::ArrayXd distances(u.rows()), values(u.rows());
+  Eigen::ArrayXd distances(u.rows()), values(u.rows()), room(u.rows());
   for (Index first = 0; first < v.cols(); first += kColumns) {
     const Index columns = std::min(kColumns, v.cols() - first), top = lower ? first : 0, rows = u.rows() - top;
     if (distance || linear)
@@ -153,33 +153,37 @@ void Kernel::columns(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b
       const Index at = lower ? j : 0, n = u.rows() - at;
       const auto products = block.col(j - first).tail(n).array();
       auto r2 = distances.head(n);
-      auto out = values.head(n);
       if (distance) r2 = (of_u.tail(n).array() + of_v(j) - 2 * products).max(0.0);
-      bool begun = false;
-      const auto add = [&](const auto& term) {
-        if (begun) out += term;
-        else out = term;
-        begun = true;
-      };
-      for (const Term& t : all) switch (t.shape) {
+      auto out = values.head(n), term = room.head(n);
+      out.setZero();
+      for (const Term& t : all) {
+        switch (t.shape) {
           case KernelShape::squared_exponential:
-            add(t.variance * (-0.5 * r2).exp());
+            term = -0.5 * r2;
+            wide::exponential(term.data(), n, t.variance);
             break;
           case KernelShape::rational_quadratic:
-            add(t.variance * (-t.exponent * (1 + r2 / (2 * t.exponent)).log()).exp());
+            term = -t.exponent * (1 + r2 / (2 * t.exponent)).log();
+            wide::exponential(term.data(), n, t.variance);
             break;
           case KernelShape::matern32:
-            add(t.variance * (1 + kRoot3 * r2.sqrt()) * (-kRoot3 * r2.sqrt()).exp());
+            term = -kRoot3 * r2.sqrt();
+            wide::exponential(term.data(), n, t.variance);
+            term *= 1 + kRoot3 * r2.sqrt();
             break;
           case KernelShape::linear:
-            add(t.variance * products);
+            term = t.variance * products;
             break;
           case KernelShape::multi_kernel:
-            for (Index i = 0; i < inputs(); ++i)
-              add(t.variance / static_cast<double>(inputs()) *
-                  (-0.5 * (u.col(i).tail(n).array() - v(i, j)).square()).exp());
+            for (Index i = 0; i < inputs(); ++i) {
+              if (i > 0) out += term;
+              term = -0.5 * (u.col(i).tail(n).array() - v(i, j)).square();
+              wide::exponential(term.data(), n, t.variance / static_cast<double>(inputs()));
+            }
             break;
         }
+        out += term;
+      }
       take(j, at, out);
     }
   }
@@ -225,21 +229,28 @@ VectorXd Kernel::gradient(const VectorXd& theta, const MatrixXd& x, const Matrix
   double products = 0;
   for (const Term& t : terms(theta)) switch (t.shape) {
       case KernelShape::squared_exponential: {
-        const ArrayXXd gk = g.array() * (t.variance * (-0.5 * d.array()).exp());
+        ArrayXXd gk = -0.5 * d.array();
+        wide::exponential(gk.data(), gk.size(), t.variance);
+        gk *= g.array();
         out(t.at) = gk.sum();
         slope.array() -= 0.5 * gk;
         break;
       }
       case KernelShape::rational_quadratic: {
         const ArrayXXd base = 1 + d.array() / (2 * t.exponent), log_base = base.log();
-        const ArrayXXd gk = g.array() * (t.variance * (-t.exponent * log_base).exp());
+        ArrayXXd gk = -t.exponent * log_base;
+        wide::exponential(gk.data(), gk.size(), t.variance);
+        gk *= g.array();
         out(t.at) = gk.sum();
         out(t.at + 1) = (gk * (0.5 * d.array() / base - t.exponent * log_base)).sum();
         slope.array() -= 0.5 * gk / base;
         break;
       }
       case KernelShape::matern32: {
-        const ArrayXXd r = kRoot3 * d.array().sqrt(), ge = g.array() * (t.variance * (-r).exp());
+        const ArrayXXd r = kRoot3 * d.array().sqrt();
+        ArrayXXd ge = -r;
+        wide::exponential(ge.data(), ge.size(), t.variance);
+        ge *= g.array();
         out(t.at) = (ge * (1 + r)).sum();
         slope.array() -= 1.5 * ge;
         break;
@@ -251,11 +262,14 @@ VectorXd Kernel::gradient(const VectorXd& theta, const MatrixXd& x, const Matrix
       }
       case KernelShape::multi_kernel: {
         const double share = t.variance / static_cast<double>(inputs());
+        Eigen::ArrayXd gk(x.cols());
         for (Index i = 0; i < inputs(); ++i) {
           const VectorXd v = u.row(i);
           for (Index j = 0; j < x.cols(); ++j) {
             const auto d2 = (v.array() - v(j)).square();
-            const Eigen::ArrayXd gk = share * g.col(j).array() * (-0.5 * d2).exp();
+            gk = -0.5 * d2;
+            wide::exponential(gk.data(), gk.size(), share);
+            gk *= g.col(j).array();
             out(t.at) += gk.sum();
             of_log_w(i) -= 0.5 * (gk * d2).sum();
           }
@@ -276,46 +290,64 @@ VectorXd Kernel::gradient(const VectorXd& theta, const MatrixXd& x, const Matrix
 
 KernelRow::KernelRow(const Kernel& kernel, const VectorXd& theta, const MatrixXd& points)
     : terms_(kernel.terms(theta)), distance_(kernel.needs_distance()), linear_(kernel.has(KernelShape::linear)),
-      each_(kernel.has(KernelShape::multi_kernel)), root_weights_(kernel.weights(theta).cwiseSqrt()),
-      points_((root_weights_.asDiagonal() * points).transpose()), row_(points.cols()), distance2_(points.cols()),
-      product_(points.cols()), sum_(points.cols()) {}
+      root_weights_(kernel.weights(theta).cwiseSqrt()), frames_(points.rows(), wide::kTogether),
+      rows_(wide::packs(points.cols()) * wide::kPack, wide::kTogether), distance2_(points.cols()),
+      product_(points.cols()), term_(points.cols()), variances_(wide::kTogether) {
+  const MatrixXd weighted = root_weights_.asDiagonal() * points;
+  if (distance_) packed_ = wide::packed(weighted);
+  if (linear_ || kernel.has(KernelShape::multi_kernel)) points_ = weighted.transpose();
+}
 
-const VectorXd& KernelRow::at(const double* x) noexcept {
-  distance2_.setZero();
-  product_.setZero();
-  sum_.setZero();
-  double square = 0;
-  for (Index i = 0; i < points_.cols(); ++i) {
-    const double u = root_weights_(i) * x[i];
-    square += u * u;
-    if (distance_) distance2_.array() += (points_.col(i).array() - u).square();
-    if (linear_) product_.array() += u * points_.col(i).array();
-    if (each_) sum_.array() += (-0.5 * (points_.col(i).array() - u).square()).exp();
-  }
-  row_.setZero();
-  variance_ = 0;
+void KernelRow::look(const double* x, Index frames) noexcept {
+  const Index inputs = frames_.rows();
+  for (Index f = 0; f < frames; ++f)
+    for (Index i = 0; i < inputs; ++i) frames_(i, f) = root_weights_(i) * x[f * inputs + i];
+  if (distance_)
+    wide::distances2(packed_.data(), wide::packs(distance2_.size()), inputs, frames_.data(), frames, rows_.data());
+  for (Index f = 0; f < frames; ++f) finish(f);
+}
+
+/// From square distances in rows_ to covariances.
+void KernelRow::finish(Index frame) noexcept {
+  const Index n = distance2_.size();
+  auto row = rows_.col(frame).head(n);
+  const double* u = frames_.col(frame).data();
+  const double square = wide::dot(u, u, frames_.rows());
+  if (linear_) column_product(points_, u, product_.data());
+  if (distance_) distance2_ = row;
+  row.setZero();
+  double& variance = variances_(frame);
+  variance = 0;
   for (const Kernel::Term& t : terms_) {
-    variance_ += t.shape == KernelShape::linear ? t.variance * square : t.variance;
+    variance += t.shape == KernelShape::linear ? t.variance * square : t.variance;
     switch (t.shape) {
       case KernelShape::squared_exponential:
-        row_.array() += t.variance * (-0.5 * distance2_.array()).exp();
+        term_ = -0.5 * distance2_;
+        wide::exponential(term_.data(), n, t.variance);
+        row += term_;
         break;
       case KernelShape::rational_quadratic:
-        row_.array() += t.variance * (-t.exponent * (1 + distance2_.array() / (2 * t.exponent)).log()).exp();
+        term_.array() = -t.exponent * (1 + distance2_.array() / (2 * t.exponent)).log();
+        wide::exponential(term_.data(), n, t.variance);
+        row += term_;
         break;
       case KernelShape::matern32:
-        row_.array() +=
-            t.variance * (1 + kRoot3 * distance2_.array().sqrt()) * (-kRoot3 * distance2_.array().sqrt()).exp();
+        term_.array() = -kRoot3 * distance2_.array().sqrt();
+        wide::exponential(term_.data(), n, t.variance);
+        row.array() += (1 + kRoot3 * distance2_.array().sqrt()) * term_.array();
         break;
       case KernelShape::linear:
-        row_ += t.variance * product_;
+        row += t.variance * product_;
         break;
       case KernelShape::multi_kernel:
-        row_ += t.variance / static_cast<double>(points_.cols()) * sum_;
+        for (Index i = 0; i < points_.cols(); ++i) {
+          term_.array() = -0.5 * (points_.col(i).array() - u[i]).square();
+          wide::exponential(term_.data(), n, t.variance / static_cast<double>(points_.cols()));
+          row += term_;
+        }
         break;
     }
   }
-  return row_;
 }
 
 }  // namespace percept

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/stream.h"
+#include "numerics/wide.h"
 
 namespace percept {
 
@@ -86,23 +87,29 @@ class Kernel {
   std::vector<std::string> names_;
 };
 
-/// Covariances of one frame with fixed points, in a loop.
+/// Covariances of frames with fixed points, in a loop.
 class KernelRow {
  public:
-  /// points: inputs x n.
+  /// points: inputs x n, at least one.
   KernelRow(const Kernel& kernel, const Eigen::VectorXd& theta, const Eigen::MatrixXd& points);
-  /// k(x, point_j) of every point. Allocates nothing; the reference holds until the next call.
-  const Eigen::VectorXd& at(const double* x) noexcept;
-  /// k(x, x) of the x that at() saw last.
-  double variance() const noexcept { return variance_; }
+  /// At up to wide::kTogether frames, one after another in x. Allocates nothing.
+  void look(const double* x, Index frames) noexcept;
+  /// k(x_f, point_j) of every point, for the f-th frame of the last call; until the next call.
+  Eigen::Map<const Eigen::VectorXd> row(Index f = 0) const {
+    return Eigen::Map<const Eigen::VectorXd>(rows_.col(f).data(), distance2_.size());
+  }
+  /// k(x_f, x_f)
+  double variance(Index f = 0) const noexcept { return variances_(f); }
 
  private:
+  void finish(Index frame) noexcept;
+
   std::vector<Kernel::Term> terms_;
-  bool distance_, linear_, each_;
-  Eigen::VectorXd root_weights_;
-  Eigen::MatrixXd points_;  ///< points x inputs, weighted
-  Eigen::VectorXd row_, distance2_, product_, sum_;
-  double variance_ = 0;
+  bool distance_, linear_;
+  Eigen::VectorXd root_weights_, packed_;  ///< packed_: weighted points as numerics/wide.h wants them
+  Eigen::MatrixXd points_;                 ///< points x inputs, weighted; empty where only distances count
+  Eigen::MatrixXd frames_, rows_;          ///< weighted inputs, points (padded) x frames
+  Eigen::VectorXd distance2_, product_, term_, variances_;
 };
 
 }  // namespace percept

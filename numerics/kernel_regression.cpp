@@ -39,23 +39,32 @@ void distance_blocks(const MatrixXd& a, const MatrixXd& b, F&& f) {
 void weigh(MatrixXd& distance, double scale) {
   for (Index k = 0; k < distance.cols(); ++k) {
     const double nearest = distance.col(k).minCoeff();
-    distance.col(k) = (scale * (distance.col(k).array() - nearest)).exp();
+    distance.col(k) = scale * (distance.col(k).array() - nearest);
+    wide::exponential(distance.col(k).data(), distance.rows(), 1);
   }
 }
 
 }  // namespace
 
 KernelWeights::KernelWeights(const MatrixXd& points, double bandwidth)
-    : points_(points.transpose()), scale_(-0.5 / (bandwidth * bandwidth)), weights_(points.cols()) {}
+    : points_(points.cols()), inputs_(points.rows()), scale_(-0.5 / (bandwidth * bandwidth)),
+      packed_(wide::packed(points)), weights_(wide::packs(points_) * wide::kPack, wide::kTogether) {}
 
-const VectorXd& KernelWeights::at(const double* x) noexcept {
-  weights_.setZero();
-  for (Index i = 0; i < points_.cols(); ++i)
-    if (!std::isnan(x[i])) weights_.array() += (points_.col(i).array() - x[i]).square();
-  const double nearest = weights_.minCoeff();
-  weights_.array() = (scale_ * (weights_.array() - nearest)).exp();
-  weights_ /= weights_.sum();
-  return weights_;
+void KernelWeights::look(const double* x, Index frames) noexcept {
+  wide::distances2(packed_.data(), wide::packs(points_), inputs_, x, frames, weights_.data());
+  for (Index f = 0; f < frames; ++f) weigh(f);
+}
+
+void KernelWeights::look_partly(const double* x) noexcept {
+  wide::known_distances2(packed_.data(), wide::packs(points_), inputs_, x, weights_.data());
+  weigh(0);
+}
+
+void KernelWeights::weigh(Index frame) noexcept {
+  auto w = weights_.col(frame).head(points_).array();
+  w = scale_ * (w - w.minCoeff());
+  wide::exponential(w.data(), points_, 1);
+  w /= wide::sum(w.data(), points_);
 }
 
 MatrixXd kernel_regression(const MatrixXd& points, const MatrixXd& targets, double bandwidth, const MatrixXd& x) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/stream.h"
+#include "numerics/wide.h"
 
 namespace percept {
 
@@ -15,16 +16,25 @@ class KernelWeights {
  public:
   /// points: inputs x points, at least one; bandwidth h > 0, in the unit of the inputs.
   KernelWeights(const Eigen::MatrixXd& points, double bandwidth);
-  /// For x (inputs). Inputs that are NaN are left out of the distance: that is the regression of the same kernel density
-  /// with those inputs integrated out. Allocates nothing; the reference holds until the next call.
-  const Eigen::VectorXd& at(const double* x) noexcept;
-  Index points() const { return points_.rows(); }
-  Index inputs() const { return points_.cols(); }
+  /// At up to wide::kTogether inputs, one after another in x, whole ones. Allocates nothing.
+  void look(const double* x, Index frames) noexcept;
+  /// At one input, whose rows that are NaN are left out of the distance: that is the regression of the same kernel
+  /// density with those rows integrated out.
+  void look_partly(const double* x) noexcept;
+  /// At the f-th input of the last call, one a point; until the next call.
+  Eigen::Map<const Eigen::VectorXd> weights(Index f = 0) const {
+    return Eigen::Map<const Eigen::VectorXd>(weights_.col(f).data(), points_);
+  }
+  Index points() const { return points_; }
+  Index inputs() const { return inputs_; }
 
  private:
-  Eigen::MatrixXd points_;  ///< points x inputs, so that a loop runs over points
-  double scale_;            ///< -1 / 2 h²
-  Eigen::VectorXd weights_;
+  void weigh(Index frame) noexcept;
+
+  Index points_, inputs_;
+  double scale_;             ///< -1 / 2 h²
+  Eigen::VectorXd packed_;   ///< points as numerics/wide.h wants them
+  Eigen::MatrixXd weights_;  ///< points, padded, x frames
 };
 
 /// The regression at every column of x (inputs x n): targets x n. points: inputs x m, targets: t x m.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "numerics/wide.h"
 
 // LAPACK comes with OpenBLAS, its C header does not.
 extern "C" void dsyevd_(const char* job, const char* triangle, const blasint* n, double* a, const blasint* lda,
@@ -136,26 +137,7 @@ MatrixXd solve_normal(const MatrixXd& cross, const MatrixXd& gram, Index rows, c
 }
 
 void column_product(const MatrixXd& w, const double* x, double* out) noexcept {
-  const Index rows = w.rows(), columns = w.cols();
-  Index i = 0;
-  for (; i + 4 <= rows; i += 4) {  // four sums at a time: they fill the pipeline and do not change the order of any
-    double s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    const double* column = w.data() + i;
-    for (Index c = 0; c < columns; ++c, column += rows) {
-      const double v = x[c];
-      s0 += column[0] * v;
-      s1 += column[1] * v;
-      s2 += column[2] * v;
-      s3 += column[3] * v;
-    }
-    out[i] = s0, out[i + 1] = s1, out[i + 2] = s2, out[i + 3] = s3;
-  }
-  for (; i < rows; ++i) {
-    double sum = 0;
-    const double* column = w.data() + i;
-    for (Index c = 0; c < columns; ++c, column += rows) sum += *column * x[c];
-    out[i] = sum;
-  }
+  wide::product(w.data(), w.rows(), w.cols(), x, out);
 }
 
 bool cholesky_in_place(MatrixXd& a) noexcept {
