@@ -1,6 +1,7 @@
 /// What several stages of this folder share: rows by name, and the samples of the registry.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,6 +9,16 @@
 #include "core/registry.h"
 
 namespace percept {
+
+/// Zero for a number, NaN for what stages that remember must keep out of their state: NaN, infinities, and what is farther
+/// from zero than 1e100, which is no measurement and whose square overflows. For sums over many numbers at once; V is
+/// double or an array.
+template <class V>
+V unusable(const V& x) {
+  const V huge = x * (std::numeric_limits<double>::max() / 1e100);
+  return huge - huge;
+}
+inline bool usable(double x) { return unusable(x) == 0; }
 
 /// One entry a row of the whole frame: named ("part.name" when there are several parts), with its unit.
 std::vector<Channel> channels_of(const StreamFormat& format);

@@ -9,6 +9,7 @@
   STAGE(epochs)               \
   STAGE(fir)                  \
   STAGE(fir_zero_phase)       \
+  STAGE(iir)                  \
   STAGE(impute)               \
   STAGE(lag)                  \
   STAGE(mask_rows)            \
