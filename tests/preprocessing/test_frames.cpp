@@ -172,6 +172,72 @@ TEST(CommonAverage, IsOverTheGoodRowsThatAreThere) {
   EXPECT_THAT(refusal("common_average", Value::table(), time_format(1, 100)), HasSubstr("at least two"));
 }
 
+TEST(CommonAverage, StaysWithinItsGroup) {
+  Eigen::MatrixXd x(7, 2);
+  x << 1, 1,      //
+      2, 2,       //
+      9, kNaN,    //
+      -10, -10,   //
+      -30, kNaN,  //
+      -20, kNaN,  //
+      5, 5;
+  StreamFormat f = named(time_format(7, 100), {"a", "b", "c", "d", "e", "f", "g"});
+  const char* kinds[] = {"m1", "m1", "m1", "pmd", "pmd", "pmd", "m1"};
+  for (std::size_t r = 0; r < 7; ++r) f.parts[0].rows[r].kind = kinds[r];
+  const auto by_kind = apply("common_average", Value::object({{"groups", "kind"}}), f, x).matrix();
+  Eigen::VectorXd expected(7);
+  expected << -3.25, -2.25, 4.75, 10, -10, 0, 0.75;
+  EXPECT_EQ(by_kind.col(0), expected);
+  EXPECT_NEAR(by_kind(6, 1), 5 - 8.0 / 3, 1e-15);
+  EXPECT_TRUE(std::isnan(by_kind(3, 1)));  // the only one left of its group
+
+  const auto median =
+      apply("common_average", Value::object({{"groups", "kind"}, {"statistic", "median"}}), f, x).matrix();
+  expected << -2.5, -1.5, 5.5, 10, -10, 0, 1.5;  // about (2 + 5) / 2 and -20
+  EXPECT_EQ(median.col(0), expected);
+  EXPECT_EQ(median(6, 1), 3);  // of 1, 2, 5
+
+  x(6, 0) = 200;
+  EXPECT_THAT(refusal("common_average", Value::object({{"group_rows", 3}}), f),
+              HasSubstr("node.groups = 1 good rows from 'g' to 'g': expected at least two"));
+  const auto cut = apply("common_average", Value::object({{"group_rows", 4}}), f, x).matrix();
+  expected << 0.5, 1.5, 8.5, -10.5, -80, -70, 150;
+  EXPECT_EQ(cut.col(0), expected);
+  f.parts[0].rows[2].kind = "";
+  EXPECT_THAT(refusal("common_average", Value::object({{"groups", "kind"}}), f),
+              HasSubstr("node.groups = \"kind\", and row 'c' has none: expected rows that have kinds"));
+}
+
+TEST(CommonAverage, TakesPartsForThemselves) {
+  StreamFormat f = time_format(2, 100, Scalar::f64, "left");
+  f.parts.push_back(time_format(3, 100, Scalar::f64, "right").parts[0]);
+  f.parts[1].unit = "V";  // averaged by itself, it may have its own
+  Eigen::MatrixXd x(5, 1);
+  x << 1, 3, 10, 20, 60;
+  Eigen::VectorXd expected(5);
+  expected << -1, 1, -20, -10, 30;
+  EXPECT_EQ(apply("common_average", Value::object({{"groups", "part"}}), f, x).matrix(), expected);
+  EXPECT_THAT(refusal("common_average", Value::table(), f), HasSubstr("rows of one unit"));
+}
+
+// so many rows that they are summed in lanes; the missing ones are summed one by one
+TEST(CommonAverage, OfManyRowsIsTheirMean) {
+  Eigen::MatrixXd x = wave(261, 3);
+  x(77, 1) = kNaN;
+  x(78, 1) = 1e200;
+  const auto y = apply("common_average", Value::table(), time_format(261, 100), x).matrix();
+  for (Index t = 0; t < 3; ++t) {
+    double sum = 0, n = 0;
+    for (Index r = 0; r < 261; ++r)
+      if (std::abs(x(r, t)) < 1e100) sum += x(r, t), n += 1;
+    EXPECT_EQ(n, t == 1 ? 259 : 261);
+    for (Index r = 0; r < 261; ++r) {
+      if (t == 1 && (r == 77 || r == 78)) continue;
+      EXPECT_NEAR(y(r, t), x(r, t) - sum / n, 1e-12) << r << " " << t;
+    }
+  }
+}
+
 TEST(Transform, AppliesTheFunctionAndCountsWhatHasNoValue) {
   Eigen::MatrixXd x(1, 3);
   x << 4, -1, kNaN;
