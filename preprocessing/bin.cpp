@@ -1,8 +1,7 @@
-#include <fmt/format.h>
-
 #include <cmath>
 #include <limits>
 
+#include "preprocessing/bins.h"
 #include "preprocessing/rows.h"
 
 namespace percept {
@@ -24,19 +23,11 @@ class Bin final : public Typed<Bin> {
   explicit Bin(Params p) : p_(std::move(p)) {}
   StreamFormat prepare(const StreamFormat& in, Context& context) override {
     require_time(in, context, "bin");
-    const double exact = p_.bin_s * in.rate_hz;
-    length_ = exact < 1e9 ? static_cast<Index>(std::llround(exact)) : 0;
-    require(length_ >= 1 && std::abs(exact - static_cast<double>(length_)) <= 1e-6 * exact, context, "bin_s",
-            fmt::format("{} s", p_.bin_s),
-            fmt::format("a whole number of frames of {} s, below 1e9 of them", 1 / in.rate_hz));
+    StreamFormat out = in;
+    bins_.prepare(p_.bin_s, out, context);
     sum_.resize(in.size());
     there_.resize(static_cast<std::size_t>(in.size()));
     reset();
-    latency_s_ = static_cast<double>(length_ - 1) / 2 / in.rate_hz;
-    StreamFormat out = in;
-    out.rate_hz = in.rate_hz / static_cast<double>(length_);
-    out.start_s = in.start_s + latency_s_;
-    out.max_frames = (in.max_frames + length_ - 1) / length_;
     if (p_.statistic == "count")
       for (auto& part : out.parts) {
         part.unit = "1";
@@ -48,29 +39,33 @@ class Bin final : public Typed<Bin> {
   Index run(const Block&, FrameSpan<const T> in, Output&, FrameSpan<T> out) noexcept {
     const bool count = p_.statistic == "count", mean = p_.statistic == "mean";
     Index written = 0;
-    for (Index t = 0; t < in.frames; ++t) {
-      const T* x = in.frame(t);
-      for (Index r = 0; r < in.rows; ++r)
-        if (!std::isnan(x[r])) {
-          sum_[r] += count ? (x[r] != 0 ? 1.0 : 0.0) : static_cast<double>(x[r]);
-          ++there_[static_cast<std::size_t>(r)];
-        }
-      if (++filled_ < length_) continue;
-      T* y = out.frame(written++);
-      for (Index r = 0; r < in.rows; ++r) {
-        const auto n = there_[static_cast<std::size_t>(r)];
-        // 0 / 0 is the NaN of a bin that has nothing
-        y[r] = mean           ? static_cast<T>(sum_[r] / static_cast<double>(n))
-               : n == length_ ? static_cast<T>(sum_[r])
-                              : std::numeric_limits<T>::quiet_NaN();
-      }
-      reset();
-    }
+    bins_.cut(
+        in, filled_,
+        [&](FrameSpan<const T> piece) {
+          for (Index t = 0; t < piece.frames; ++t) {
+            const T* x = piece.frame(t);
+            for (Index r = 0; r < in.rows; ++r)
+              if (!std::isnan(x[r])) {
+                sum_[r] += count ? (x[r] != 0 ? 1.0 : 0.0) : static_cast<double>(x[r]);
+                ++there_[static_cast<std::size_t>(r)];
+              }
+          }
+        },
+        [&] {
+          T* y = out.frame(written++);
+          for (Index r = 0; r < in.rows; ++r) {
+            const auto n = there_[static_cast<std::size_t>(r)];
+            // 0 / 0 is the NaN of a bin that has nothing
+            y[r] = mean                ? static_cast<T>(sum_[r] / static_cast<double>(n))
+                   : n == bins_.length ? static_cast<T>(sum_[r])
+                                       : std::numeric_limits<T>::quiet_NaN();
+          }
+          empty();
+        });
     return written;
   }
   void reset() noexcept override {
-    sum_.setZero();
-    std::fill(there_.begin(), there_.end(), 0);
+    empty();
     filled_ = 0;
   }
   void visit_state(StateVisitor& v) noexcept override {
@@ -79,13 +74,20 @@ class Bin final : public Typed<Bin> {
     v("filled", filled_);
   }
   Traits traits() const override {
-    return {.causal = true, .real_time = true, .per_row = true, .latency_s = latency_s_, .memory_frames = length_ - 1};
+    return {.causal = true,
+            .real_time = true,
+            .per_row = true,
+            .latency_s = bins_.latency_s,
+            .memory_frames = bins_.length - 1};
   }
 
  private:
+  void empty() noexcept {
+    sum_.setZero();
+    std::fill(there_.begin(), there_.end(), 0);
+  }
   Params p_;
-  Index length_ = 0;
-  double latency_s_ = 0;
+  Bins bins_;
   Eigen::VectorXd sum_;              ///< of the bin that is filling, one a row
   std::vector<std::int64_t> there_;  ///< its frames that were not NaN
   Index filled_ = 0;                 ///< its frames so far

@@ -3,6 +3,7 @@
 // one line a stage; each is defined at the end of the file of its name
 #define PERCEPT_STAGES(STAGE) \
   STAGE(average)              \
+  STAGE(band_power)           \
   STAGE(bin)                  \
   STAGE(common_average)       \
   STAGE(decimate)             \

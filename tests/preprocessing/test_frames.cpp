@@ -1,4 +1,5 @@
-/// Stages that change which frames there are, or what is in one: lag, bin, mask_rows, common_average, transform.
+/// Stages that change which frames there are, or what is in one: lag, bin, mask_rows, common_average, band_power,
+/// transform.
 #include "tests/preprocessing/support.h"
 
 namespace percept::testing {
@@ -236,6 +237,83 @@ TEST(CommonAverage, OfManyRowsIsTheirMean) {
       EXPECT_NEAR(y(r, t), x(r, t) - sum / n, 1e-12) << r << " " << t;
     }
   }
+}
+
+TEST(BandPower, IsTheMeanSquareOfWhatIsThere) {
+  Eigen::MatrixXd x = wave(10, 65);
+  x(2, 21) = kNaN;
+  x.row(9).segment(40, 20).setConstant(kNaN);
+  x.row(4).setZero();
+  StreamFormat f = time_format(10, 1000);
+  f.parts[0].unit = "V";
+  f.start_s = 5;
+  Counters counters;
+  auto run = [&](const char* scale) {
+    auto stage = make("band_power", Value::object({{"bin_s", 0.02}, {"scale", scale}}));
+    return run_stage(*stage, {.format = f, .frames = x}, {.block = 7}, {}, context_of(&counters));
+  };
+  const auto power = run("power"), root = run("root");
+  EXPECT_EQ(counters.get("node", "undefined").value(), 0);
+  const auto log = run("log");
+  EXPECT_EQ(counters.get("node", "undefined").value(), 3);  // row 4 is silent in three bins
+  EXPECT_EQ(power.format.parts[0].unit, "V^2");
+  EXPECT_EQ(root.format.parts[0].unit, "V");
+  EXPECT_EQ(log.format.parts[0].unit, "1");
+  EXPECT_DOUBLE_EQ(power.format.rate_hz, 50);
+  EXPECT_DOUBLE_EQ(power.format.start_s, 5.0095);  // the middle of frames 0 ... 19
+  ASSERT_EQ(power.frames(), 3);                    // five frames fill no bin
+  for (Index bin = 0; bin < 3; ++bin)
+    for (Index r = 0; r < 10; ++r) {
+      double sum = 0, n = 0;
+      for (Index t = 20 * bin; t < 20 * bin + 20; ++t)
+        if (!std::isnan(x(r, t))) sum += x(r, t) * x(r, t), n += 1;
+      if (n == 0) {
+        EXPECT_TRUE(std::isnan(power.frame(bin)[r]));
+        EXPECT_EQ(r, 9);
+        continue;
+      }
+      EXPECT_NEAR(power.frame(bin)[r], sum / n, 1e-13);
+      EXPECT_NEAR(root.frame(bin)[r], std::sqrt(sum / n), 1e-13);
+      if (r == 4) EXPECT_TRUE(std::isnan(log.frame(bin)[r]));
+      else EXPECT_NEAR(log.frame(bin)[r], std::log(sum / n), 1e-12);
+    }
+}
+
+// a tone of amplitude a has power a^2 / 2, times the gain of a Butterworth filter: 1 / (1 + u^(2 order)) with
+// u = (w^2 - low high) / (w (high - low)), frequencies as tan(pi f / rate)
+TEST(BandPower, AfterAFilterIsThatOfTheBand) {
+  Eigen::MatrixXd x(1, 60000);
+  for (Index t = 0; t < 60000; ++t) x(0, t) = 3 * std::sin(2 * M_PI * 600 * static_cast<double>(t) / 30000);
+  for (const auto& [low, high] : {std::pair{300.0, 1000.0}, std::pair{2000.0, 6000.0}}) {
+    const auto band =
+        apply("iir", Value::object({{"low_hz", low}, {"high_hz", high}}), time_format(1, 30000), x).matrix();
+    const auto y = apply("band_power", Value::object({{"bin_s", 0.02}}), time_format(1, 30000), band);
+    ASSERT_EQ(y.frames(), 100);
+    const auto warped = [](double hz) { return std::tan(M_PI * hz / 30000); };
+    const double w = warped(600), l = warped(low), h = warped(high), u = (w * w - l * h) / (w * (h - l));
+    const double expected = 4.5 / (1 + std::pow(u, 8));  // the bin is twelve whole periods
+    EXPECT_NEAR(y.frame(99)[0], expected, 1e-9 * expected) << low;
+  }
+}
+
+TEST(BandPower, RunningMeanForgetsExponentially) {
+  const double rate = 100, tau = 0.5, a = 1 - std::exp(-1 / (tau * rate));
+  Eigen::MatrixXd x = Eigen::MatrixXd::Constant(1, 900, 2);
+  x.row(0).tail(300).setConstant(1);
+  x(0, 700) = kNaN;
+  const auto y =
+      apply("band_power", Value::object({{"bin_s", 0.0}, {"time_constant_s", tau}}), time_format(1, rate), x);
+  EXPECT_EQ(y.format.rate_hz, rate);
+  ASSERT_EQ(y.frames(), 900);
+  for (Index t = 0; t < 600; ++t) EXPECT_NEAR(y.frame(t)[0], 4, 1e-12);
+  for (Index t = 600; t < 900; ++t) {
+    if (t == 700) EXPECT_TRUE(std::isnan(y.frame(t)[0]));
+    else EXPECT_NEAR(y.frame(t)[0], 1 + 3 * std::pow(1 - a, static_cast<double>(t - 599 - (t > 700))), 1e-12) << t;
+  }
+  EXPECT_THAT(refusal("band_power", Value::object({{"bin_s", 0.0}}), time_format(1, rate)),
+              HasSubstr("node.bin_s = 0 s: expected a length, or a time_constant_s"));
+  EXPECT_THAT(refusal("band_power", Value::object({{"bin_s", 0.015}}), time_format(1, rate)),
+              HasSubstr("node.bin_s = 0.015 s: expected a whole number of frames of 0.01 s"));
 }
 
 TEST(Transform, AppliesTheFunctionAndCountsWhatHasNoValue) {
