@@ -56,70 +56,72 @@ std::string blocks(const io::Picture& p, Index most_columns) {
   return text;
 }
 
-bool is_image(const std::filesystem::path& file) {
-  const std::string name = file.filename().string();
-  return name.ends_with(".nii") || name.ends_with(".nii.gz");
+/// Has what describe_file found slices to look at?
+bool has_slices(const Value& description) {
+  const Value* image = description.find("image");
+  return image && image->contains("orientation");
 }
 }  // namespace
 
 Command info_command() {
-  return {"info", "Say what a file holds: streams, shapes, types, rates, missing values",
-          [](CLI::App& app, Global& global) -> std::function<Value()> {
-            auto file = std::make_shared<std::string>();
-            app.add_option(
-                   "file", *file,
-                   ".csv, .npy, .mat, .h5, .nii, .percept, a model folder, a BIDS data set or a registered data set")
-                ->required()
-                ->type_name("FILE");
-            auto picture = std::make_shared<std::string>();
-            app.add_option("--picture", *picture, "Write the middle slice of an image as PNG")->type_name("FILE.png");
-            add_json(app, global);
-            return [file, picture, &global]() -> Value {
-              Value v;
-              const std::filesystem::path path = *file;
-              if (std::filesystem::is_directory(path) && std::filesystem::exists(path / "model.json")) {
-                const auto model = Model::load(path);
-                Value arrays = Value::array();
-                for (auto& [name, t] : model.tensors()) {
-                  Value shape = Value::array();
-                  for (auto s : t.shape) shape.push_back(s);
-                  arrays.push_back(Value::object({{"name", name}, {"shape", shape}}));
-                }
-                v = Value::object({{"file", *file},
-                                   {"kind", "model"},
-                                   {"meta", model.meta},
-                                   {"arrays", arrays},
-                                   {"digest", model.digest()}});
-              } else if (io::is_bids(path)) {
-                v = io::describe_bids(path);
-              } else if (!std::filesystem::exists(path) && path.extension().empty() &&
-                         file->find('/') == std::string::npos) {
-                const auto r = data::load_data_set(*file, Value::table(), progress_bar(global), "info");
-                Value streams = Value::array();
-                for (auto& s : r.streams)
-                  streams.push_back(Value::object({{"name", s.name},
-                                                   {"frames", s.frames()},
-                                                   {"format", s.format.describe()},
-                                                   {"start_s", s.format.start_s},
-                                                   {"unit", s.format.parts[0].unit}}));
-                v = Value::object({{"data", r.name},
-                                   {"meta", r.meta},
-                                   {"streams", streams},
-                                   {"events", static_cast<std::int64_t>(r.events.size())}});
-              } else {
-                v = io::describe_file(path);
-              }
-              if (!picture->empty() && !is_image(path))
-                throw UsageError("--picture needs an image (.nii or .nii.gz), found " + *file);
-              if (!global.json) print_value(v, 0);
-              if (is_image(path) && (!picture->empty() || (!global.json && isatty(STDOUT_FILENO)))) {
-                const io::Picture p = io::middle_slice(path);
-                if (!picture->empty()) write_atomic(*picture, io::encode_png(p.width, p.height, 1, p.pixels));
-                else fmt::print("{}", blocks(p, 72));
-              }
-              return v;
-            };
-          }};
+  return {
+      "info", "Say what a file holds: streams, shapes, types, rates, missing values",
+      [](CLI::App& app, Global& global) -> std::function<Value()> {
+        auto file = std::make_shared<std::string>();
+        app.add_option(
+               "file", *file,
+               ".csv, .npy, .mat, .h5, .nii, .gii, .percept, a model folder, a BIDS data set or a registered data set")
+            ->required()
+            ->type_name("FILE");
+        auto picture = std::make_shared<std::string>();
+        app.add_option("--picture", *picture, "Write the middle slice of an image as PNG")->type_name("FILE.png");
+        add_json(app, global);
+        return [file, picture, &global]() -> Value {
+          Value v;
+          const std::filesystem::path path = *file;
+          if (std::filesystem::is_directory(path) && std::filesystem::exists(path / "model.json")) {
+            const auto model = Model::load(path);
+            Value arrays = Value::array();
+            for (auto& [name, t] : model.tensors()) {
+              Value shape = Value::array();
+              for (auto s : t.shape) shape.push_back(s);
+              arrays.push_back(Value::object({{"name", name}, {"shape", shape}}));
+            }
+            v = Value::object({{"file", *file},
+                               {"kind", "model"},
+                               {"meta", model.meta},
+                               {"arrays", arrays},
+                               {"digest", model.digest()}});
+          } else if (io::is_bids(path)) {
+            v = io::describe_bids(path);
+          } else if (!std::filesystem::exists(path) && path.extension().empty() &&
+                     file->find('/') == std::string::npos) {
+            const auto r = data::load_data_set(*file, Value::table(), progress_bar(global), "info");
+            Value streams = Value::array();
+            for (auto& s : r.streams)
+              streams.push_back(Value::object({{"name", s.name},
+                                               {"frames", s.frames()},
+                                               {"format", s.format.describe()},
+                                               {"start_s", s.format.start_s},
+                                               {"unit", s.format.parts[0].unit}}));
+            v = Value::object({{"data", r.name},
+                               {"meta", r.meta},
+                               {"streams", streams},
+                               {"events", static_cast<std::int64_t>(r.events.size())}});
+          } else {
+            v = io::describe_file(path);
+          }
+          if (!picture->empty() && !has_slices(v))
+            throw UsageError("--picture needs an image of voxels (.nii or .nii.gz), found " + *file);
+          if (!global.json) print_value(v, 0);
+          if (has_slices(v) && (!picture->empty() || (!global.json && isatty(STDOUT_FILENO)))) {
+            const io::Picture p = io::middle_slice(path);
+            if (!picture->empty()) write_atomic(*picture, io::encode_png(p.width, p.height, 1, p.pixels));
+            else fmt::print("{}", blocks(p, 72));
+          }
+          return v;
+        };
+      }};
 }
 
 }  // namespace percept::cli

@@ -68,7 +68,7 @@ fs::path input_file(const Value& entry, const fs::path& base, const std::string&
 
 /// The options of an input with the paths of other files in them taken from `base`.
 Value with_paths(Value options, const fs::path& base) {
-  for (const char* key : {"mask", "atlas", "labels", "sidecar"})
+  for (const char* key : {"mask", "atlas", "labels", "sidecar", "surface"})
     if (Value* v = options.find(key); v && v->is_string() && !v->as_string().empty())
       v->operator=((base / v->as_string()).string());
   return options;

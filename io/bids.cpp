@@ -41,7 +41,9 @@ bool same_recording(const BidsFile& a, const BidsFile& b) {
   return true;
 }
 
-bool is_image_extension(const std::string& e) { return e == ".nii" || e == ".nii.gz"; }
+bool is_image_extension(const std::string& e) {
+  return e == ".nii" || e == ".nii.gz" || e == ".dtseries.nii" || e == ".ptseries.nii";
+}
 
 std::vector<fs::path> folders_above(const fs::path& file, const std::string& pipeline) {
   const fs::path first = pipeline.empty() ? fs::path() : fs::path("derivatives") / pipeline;

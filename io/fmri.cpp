@@ -11,7 +11,9 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "io/cifti.h"
 #include "io/csv.h"
+#include "io/gifti.h"
 #include "io/packed_file.h"
 
 namespace percept::io {
@@ -19,7 +21,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr double kSameTime_s = 1e-3;
 constexpr double kLongestTr_s = 100;
 
 /// "x.nii.gz" and "x.nii" without their ends.
@@ -137,11 +138,16 @@ const char* slice_order_name(int code) {
   return code >= 0 && code <= 6 ? kNames[code] : "unknown";
 }
 
+/// FILE.json for FILE.nii; of a.dtseries.nii and b.func.gii also a.json and b.json, as BIDS has it.
 std::pair<std::optional<Value>, std::string> sidecar_beside(const fs::path& file) {
-  fs::path json = without_nifti_end(file);
-  json += ".json";
-  if (!fs::exists(json)) return {};
-  return {read_json(json), json.string()};
+  fs::path stem = without_nifti_end(file);
+  for (;; stem.replace_extension()) {
+    fs::path json = stem;
+    json += ".json";
+    if (fs::exists(json)) return {read_json(json), json.string()};
+    const std::string end = stem.extension().string();
+    if (end != ".dtseries" && end != ".ptseries" && end != ".func") return {};
+  }
 }
 
 }  // namespace
@@ -196,8 +202,25 @@ std::vector<Region> read_region_names(const fs::path& file) {
   return regions;
 }
 
+bool is_gifti_name(const fs::path& file) {
+  const std::string name = file.filename().string();
+  return name.ends_with(".gii") || name.ends_with(".gii.gz");
+}
+
 FmriSeries open_fmri(const fs::path& file, const FmriOptions& o, const std::string& where) {
-  const NiftiHeader h = read_nifti_header(file);
+  const bool gifti = is_gifti_name(file);
+  const NiftiHeader h = gifti ? NiftiHeader() : read_nifti_header(file);
+  auto [sidecar, sidecar_file] = o.sidecar ? std::pair(o.sidecar, o.sidecar_file) : sidecar_beside(file);
+  if (gifti || is_cifti(h)) {
+    FmriOptions with = o;
+    with.sidecar = sidecar;
+    with.sidecar_file = sidecar_file;
+    FmriSeries series = gifti ? open_gifti(file, with, where) : open_cifti(file, h, with, where);
+    if (sidecar) series.meta["sidecar"] = *sidecar;
+    if (!o.sidecar && sidecar) series.files.emplace_back(sidecar_file);
+    return series;
+  }
+  if (!o.surface.empty()) throw ConfigError(where + ".surface", o.surface.string(), "nothing: it is for .func.gii");
   for (std::size_t a = 4; a < h.shape.size(); ++a)
     if (h.shape[a] != 1)
       throw DataError(file.string(), "shape", "three axes of space and one of time",
@@ -220,7 +243,6 @@ FmriSeries open_fmri(const fs::path& file, const FmriOptions& o, const std::stri
   }
   auto voxels = kept_voxels(file, grid, o, atlas ? &*atlas : nullptr, names, where);
 
-  auto [sidecar, sidecar_file] = o.sidecar ? std::pair(o.sidecar, o.sidecar_file) : sidecar_beside(file);
   const FmriTiming timing = sidecar ? timing_of_sidecar(*sidecar, sidecar_file) : FmriTiming{};
   if (!o.sidecar && sidecar) series.files.emplace_back(sidecar_file);
   Stream& s = series.stream;
@@ -270,6 +292,14 @@ FmriSeries open_fmri(const fs::path& file, const FmriOptions& o, const std::stri
 
 Value describe_nifti(const fs::path& file) {
   const NiftiHeader h = read_nifti_header(file);
+  if (is_cifti(h)) {
+    Value d = Value::object({{"name", without_nifti_end(file).filename().string()},
+                             {"version", fmt::format("CIFTI-2{}", h.big_endian ? ", big-endian" : "")},
+                             {"shape", Value(std::vector<Index>{h.shape.begin() + 4, h.shape.end()})},
+                             {"type", name_of(h.type)}});
+    d["cifti"] = describe_cifti(file, h);
+    return d;
+  }
   const Eigen::Matrix4d affine = read_grid(file, h).affine;
   Value d = Value::object({{"name", without_nifti_end(file).filename().string()},
                            {"version", fmt::format("NIfTI-{}{}", h.version, h.big_endian ? ", big-endian" : "")},
@@ -307,6 +337,7 @@ Picture middle_slice(const fs::path& file) {
   const NiftiHeader h = read_nifti_header(file);
   const Eigen::Matrix4d affine = read_grid(file, h).affine;
   const auto grid = h.grid();
+  if (is_cifti(h)) throw DataError(file.string(), "", "an image of voxels", "CIFTI, which has no slices");
   std::vector<std::int64_t> all(static_cast<std::size_t>(h.voxels()));
   std::iota(all.begin(), all.end(), std::int64_t{0});
   Eigen::VectorXf volume(h.voxels());

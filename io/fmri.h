@@ -1,4 +1,5 @@
-/// Functional images as streams of voxels: a 4-D NIfTI with its mask, atlas and sidecar.
+/// Functional images as streams of voxels: a 4-D NIfTI with its mask, atlas and sidecar; CIFTI (io/cifti.h) and GIFTI
+/// (io/gifti.h) come through here too.
 #pragma once
 
 #include <filesystem>
@@ -11,6 +12,9 @@
 #include "io/volume.h"
 
 namespace percept::io {
+
+/// Header and sidecar may differ by this.
+constexpr double kSameTime_s = 1e-3;
 
 /// What a BIDS sidecar says of the timing of an image. Times in s.
 struct FmriTiming {
@@ -30,7 +34,8 @@ struct FmriOptions {
   std::filesystem::path mask;        ///< voxels that are not 0; "": all
   std::filesystem::path atlas;       ///< regions by number; without a mask, voxels that are not 0
   std::filesystem::path labels;      ///< .tsv with the columns index and name, as BIDS has it; "": beside the atlas
-  std::vector<std::string> regions;  ///< only these of the atlas
+  std::vector<std::string> regions;  ///< only these of the atlas; of CIFTI, structures or parcels
+  std::filesystem::path surface;     ///< of GIFTI: positions of the vertices
   double tr_s = 0;                   ///< stands above header and sidecar
   bool items = false;                ///< volumes are items (one map a trial), not a time series
   bool allow_missing = false;        ///< NaN are missing values, not an error
@@ -40,11 +45,12 @@ struct FmriOptions {
 
 struct FmriSeries {
   Stream stream;  ///< rows "x_y_z" (voxel index), kind the region, position in m (RAS+); a volume stands for its middle
-  Table voxel;    ///< x, y, z of each row, and region where there is an atlas
+  Table voxel;    ///< x, y, z of each row, and region where there is an atlas; of CIFTI and GIFTI see there
   Value meta;     ///< grid, affine, orientation, repetition_time_s, slice_timing_s, sidecar, note
   std::vector<std::filesystem::path> files;  ///< mask, atlas, labels and sidecar that were read
 };
 
+/// A NIfTI, CIFTI or GIFTI file.
 /// Throws DataError: a mask or atlas of another grid, with NaN or without a voxel; a repetition time that is missing,
 /// contradictory (header and sidecar differ by more than 1 ms) or beyond 100 s; slice times that do not fit.
 /// ConfigError (naming `where`) for a region that the atlas does not have.
@@ -58,7 +64,11 @@ struct Region {
 /// Columns index (or value) and name (or label) of a table, as BIDS names them. Throws DataError.
 std::vector<Region> read_region_names(const std::filesystem::path& file);
 
-/// Dimensions, voxel size, repetition time, units, slice timing, orientation, scaling, type, for `percept info`.
+/// .gii or .gii.gz
+bool is_gifti_name(const std::filesystem::path& file);
+
+/// Dimensions, voxel size, repetition time, units, slice timing, orientation, scaling, type, for `percept info`; of CIFTI
+/// its two axes.
 Value describe_nifti(const std::filesystem::path& file);
 
 /// Grey values 0..255, row by row from the top.

@@ -14,6 +14,7 @@
 #include "core/params.h"
 #include "io/csv.h"
 #include "io/fmri.h"
+#include "io/gifti.h"
 #include "io/hdf5.h"
 #include "io/idx.h"
 #include "io/input_file.h"
@@ -26,7 +27,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-enum class Kind { csv, npy, mat, hdf5, store, idx, nifti };
+enum class Kind { csv, npy, mat, hdf5, store, idx, nifti, gifti };
 
 std::optional<Kind> find_kind(const fs::path& file) {
   const auto lower = [](std::string s) {
@@ -39,6 +40,8 @@ std::optional<Kind> find_kind(const fs::path& file) {
     if (lower(file.filename().string()).ends_with(end)) return Kind::idx;
   for (const char* end : {".nii", ".nii.gz"})
     if (lower(file.filename().string()).ends_with(end)) return Kind::nifti;
+  for (const char* end : {".gii", ".gii.gz"})
+    if (lower(file.filename().string()).ends_with(end)) return Kind::gifti;
   if (e == ".csv" || e == ".tsv") return Kind::csv;
   if (e == ".npy") return Kind::npy;
   if (e == ".mat") return Kind::mat;
@@ -50,11 +53,11 @@ Kind kind_of(const fs::path& file) {
   if (const auto kind = find_kind(file)) return *kind;
   const std::string e = file.extension().string();
   throw DataError(file.string(), "extension",
-                  ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .nii, .nii.gz, .idx, -ubyte.gz or .percept",
+                  ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .nii, .nii.gz, .gii, .gii.gz, .idx, -ubyte.gz or .percept",
                   e.empty() ? "none" : e);
 }
 const char* kind_name(Kind k) {
-  static constexpr const char* kNames[] = {"csv", "npy", "mat", "hdf5", "percept store", "idx", "nifti"};
+  static constexpr const char* kNames[] = {"csv", "npy", "mat", "hdf5", "percept store", "idx", "nifti", "gifti"};
   return kNames[static_cast<int>(k)];
 }
 
@@ -81,7 +84,7 @@ struct FileSamples {
 struct OpenParams {
   bool header = false, allow_inf = false, transpose = false;
   bool items = false, allow_missing = false;
-  std::string delimiter, variable, unit = "1", name, mask, atlas, labels, sidecar;
+  std::string delimiter, variable, unit = "1", name, mask, atlas, labels, sidecar, surface;
   std::vector<std::string> regions;
   double rate_hz = 0, start_s = 0, tr_s = 0;
   static constexpr auto fields() {
@@ -99,6 +102,7 @@ struct OpenParams {
                       field("labels", &OpenParams::labels, "", "Table of the atlas's region names."),
                       field("regions", &OpenParams::regions, "", "Regions of the atlas that are kept."),
                       field("sidecar", &OpenParams::sidecar, "", "JSON of BIDS that belongs to an image."),
+                      field("surface", &OpenParams::surface, "", "Surface (.surf.gii) on which values lie."),
                       field("tr_s", &OpenParams::tr_s, "s", "Repetition time, above header and sidecar.", 0, 100),
                       field("items", &OpenParams::items, "", "Volumes are items without a clock."),
                       field("allow_missing", &OpenParams::allow_missing, "", "NaN are missing values.")};
@@ -285,16 +289,17 @@ CsvLook look_at_csv(const fs::path& file) {
 
 /// Options that only one kind of file has a meaning for.
 void refuse_others(const fs::path& file, Kind kind, const Value& options, const std::string& where) {
-  static constexpr const char* kImage[] = {"mask",    "atlas", "labels", "regions",
-                                           "sidecar", "tr_s",  "items",  "allow_missing"};
+  static constexpr const char* kImage[] = {"mask",    "atlas", "labels", "regions",      "sidecar",
+                                           "surface", "tr_s",  "items",  "allow_missing"};
   static constexpr const char* kNotImage[] = {"header", "delimiter", "allow_inf", "variable", "transpose", "rate_hz"};
   const auto refuse = [&](auto& keys, const char* expected) {
     for (const char* key : keys)
       if (options.contains(key))
         throw ConfigError(where + "." + key, "", fmt::format("{} {}", expected, file.filename().string()));
   };
-  if (kind == Kind::nifti) refuse(kNotImage, "nothing (an image has tr_s, mask, atlas, ...) for");
-  else refuse(kImage, "nothing (it is for .nii and .nii.gz) for");
+  if (kind == Kind::nifti || kind == Kind::gifti)
+    refuse(kNotImage, "nothing (an image has tr_s, mask, atlas, ...) for");
+  else refuse(kImage, "nothing (it is for .nii, .nii.gz and .gii) for");
 }
 
 FmriSeries open_nifti_series(const fs::path& file, const OpenParams& p, const std::string& where) {
@@ -303,6 +308,7 @@ FmriSeries open_nifti_series(const fs::path& file, const OpenParams& p, const st
   o.atlas = p.atlas;
   o.labels = p.labels;
   o.regions = p.regions;
+  o.surface = p.surface;
   o.tr_s = p.tr_s;
   o.items = p.items;
   o.allow_missing = p.allow_missing;
@@ -331,7 +337,7 @@ Recording make_stream(const fs::path& file, const Value& options, bool head_only
     return r;
   }
   Stream& s = r.streams.emplace_back();
-  if (kind == Kind::nifti) {
+  if (kind == Kind::nifti || kind == Kind::gifti) {
     FmriSeries series = open_nifti_series(file, p, where);
     s = std::move(series.stream);
     if (!p.name.empty()) s.name = p.name;
@@ -438,6 +444,9 @@ Value describe_file(const fs::path& file) {
       d["image"] = image;
       break;
     }
+    case Kind::gifti:
+      d["gifti"] = describe_gifti(file, false);
+      break;
     case Kind::idx: {
       const IdxInfo info = read_idx_info(file);
       Value item = Value::object(
@@ -518,6 +527,9 @@ void check_file(const fs::path& file) {
       describe_nifti(file);
       break;
     }
+    case Kind::gifti:
+      describe_gifti(file, true);
+      break;
     case Kind::mat:
       list_mat(file);
       break;  // a child process has read all of it

@@ -11,11 +11,13 @@
 ///   start_s    time of the first frame, default 0; needs rate_hz
 ///   unit       of the values, default "1"
 ///   name       of the stream, default the file's stem ("fmri" for an image)
-/// and for functional images (.nii, .nii.gz; io/fmri.h), whose rows are voxels and whose clock is their own:
+/// and for functional images (.nii, .nii.gz, .gii; io/fmri.h), whose rows are voxels (of CIFTI grayordinates or parcels,
+/// of GIFTI vertices) and whose clock is their own:
 ///   mask           image whose voxels other than 0 are kept
 ///   atlas          image of region numbers: a voxel's kind is its region; without a mask, region 0 is left out
 ///   labels         .tsv with the names of the regions (index, name), default beside the atlas
-///   regions        only these regions of the atlas
+///   regions        only these regions of the atlas; of CIFTI, structures or parcels
+///   surface        .surf.gii on which the values of a .gii lie
 ///   sidecar        JSON of BIDS, default the one beside the image
 ///   tr_s           repetition time, above what header and sidecar say
 ///   items          volumes are items (one map a trial), default false

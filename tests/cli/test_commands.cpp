@@ -276,7 +276,7 @@ TEST_F(Commands, InfoShowsAnImage) {
   EXPECT_EQ(run({"check", "bold.nii"}).code, 0);
   r = run({"info", "x.csv", "--picture", "slice.png"});
   EXPECT_EQ(r.code, 2);
-  EXPECT_THAT(r.error, HasSubstr("--picture needs an image (.nii or .nii.gz), found x.csv"));
+  EXPECT_THAT(r.error, HasSubstr("--picture needs an image of voxels (.nii or .nii.gz), found x.csv"));
   write(folder_ / "cut.nii", n.bytes().substr(0, 400));
   r = run({"check", "cut.nii"});
   EXPECT_EQ(r.code, 3);

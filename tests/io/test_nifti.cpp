@@ -460,7 +460,7 @@ TEST(Nifti, AtlasNamesTheVoxels) {
   EXPECT_THAT(message_of([&] {
                 io::open_stream(file_with("x.npy", ""), Value::object({{"mask", "m"}}));
               }),
-              HasSubstr("input.mask: expected nothing (it is for .nii and .nii.gz) for x.npy"));
+              HasSubstr("input.mask: expected nothing (it is for .nii, .nii.gz and .gii) for x.npy"));
 }
 
 TEST(Nifti, MissingVoxelsAreAnErrorUnlessAllowed) {

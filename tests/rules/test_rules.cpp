@@ -74,7 +74,7 @@ Breaches include_breaches(const Files& files) {
 
 Breaches heavy_header_breaches(const Files& files) {
   static const std::regex heavy(
-      R"re(^\s*#\s*include\s+["<]((toml\+\+|nlohmann|spdlog|fmt|CLI|tbb|oneapi|torch|ATen|c10|openssl|curl)/|itk|hdf5|H5|matio|fftw3))re");
+      R"re(^\s*#\s*include\s+["<]((toml\+\+|nlohmann|spdlog|fmt|CLI|tbb|oneapi|torch|ATen|c10|openssl|curl)/|itk|hdf5|H5|matio|fftw3|pugixml))re");
   Breaches all;
   for (auto& [path, text] : files)
     if (ends_with(path, ".h") && folder_of(path) != "cli")  // nobody includes those
