@@ -9,9 +9,9 @@
 #include "numerics/apply.h"
 #include "numerics/linalg.h"
 #include "numerics/random.h"
-#include "numerics/ridge.h"
 #include "reconstruction/gaussian.h"
 #include "reconstruction/image/image_library.h"
+#include "reconstruction/linear_measurement.h"
 
 namespace percept {
 namespace {
@@ -20,7 +20,6 @@ using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
 constexpr int kGaussianPosteriorVersion = 1;
-constexpr Index kMostRows = 10000;  ///< of a full covariance: 800 MB
 
 struct GaussianPosteriorParams {
   std::vector<double> alpha = {1.0, 10.0, 100.0, 1000.0, 10000.0};
@@ -124,89 +123,39 @@ class GaussianPosteriorFitter final : public Fitter {
   explicit GaussianPosteriorFitter(GaussianPosteriorParams p) : p_(std::move(p)) {}
 
   Model fit(const Data& data, Context& context) override {
-    const Index d = data.y_format().size(), n = data.x_format().size();
-    if (d > kMostRows)
-      throw DataError(context.node, "target values", fmt::format("at most {} (make the images smaller)", kMostRows),
-                      std::to_string(d));
-    if (n > kMostRows && p_.noise == "shrunk")
-      throw DataError(context.node, "brain rows",
-                      fmt::format("at most {} (select rows, or set noise = \"diagonal\")", kMostRows),
-                      std::to_string(n));
-    TrainingMatrix t = data.gather();
-    const Index dropped = drop_missing(t), frames = t.x.cols();
-    if (dropped > 0) context.warn(fmt::format("{} training frames with missing values left out", dropped));
-    if (frames < 2 * p_.inner_folds)
-      throw DataError(context.node, "training frames", fmt::format("at least {}, two a fold", 2 * p_.inner_folds),
-                      std::to_string(frames));
-    const auto names = data.x_format().row_names();
-    for (Index i = 0; i < n; ++i)
-      if (t.x.row(i).minCoeff() == t.x.row(i).maxCoeff())
-        throw DataError(context.node, fmt::format("row '{}'", names[static_cast<std::size_t>(i)]),
-                        "values that vary over the training frames", fmt::format("the constant {}", t.x(i, 0)));
-
-    const VectorXd x_mean = t.x.rowwise().mean(), y_mean = t.y.rowwise().mean();
-    t.x.colwise() -= x_mean;
-    t.y.colwise() -= y_mean;
-    if (t.y.cwiseAbs().maxCoeff() == 0)
-      throw DataError(context.node, "target", "values that vary over the training frames", "only constants");
-
-    const auto folds = inner_folds(t.groups, frames, p_.inner_folds);
-    const RidgeFit encoding = fit_ridge(t.y, t.x, {p_.alpha, false, false, folds}, context.node);
-    const double alpha = encoding.alpha(0);
-    // residuals of the frames a fit has seen are too small, and would make the posterior too sure of itself
-    MatrixXd residual(n, frames);
-    for (std::int32_t fold = 0; fold <= *std::max_element(folds.begin(), folds.end()); ++fold) {
-      context.check_cancel();
-      std::vector<Index> fitted, held;
-      for (Index i = 0; i < frames; ++i) (folds[static_cast<std::size_t>(i)] == fold ? held : fitted).push_back(i);
-      const RidgeFit part =
-          fit_ridge(t.y(Eigen::all, fitted), t.x(Eigen::all, fitted), {{alpha}, true, false, {}}, context.node);
-      residual(Eigen::all, held) = t.x(Eigen::all, held) - part.predict(t.y(Eigen::all, held));
-    }
-    const VectorXd power = residual.rowwise().squaredNorm() / static_cast<double>(frames);
-    for (Index i = 0; i < n; ++i)
-      if (!(power(i) > 1e-26 * t.x.row(i).squaredNorm() / static_cast<double>(frames)))
-        throw DataError(context.node, fmt::format("row '{}'", names[static_cast<std::size_t>(i)]),
-                        "noise around the encoding model", "a row that the target explains exactly");
+    MatrixXd y;
+    const LinearMeasurement seen =
+        fit_linear_measurement(data, {p_.alpha, p_.inner_folds, p_.noise == "shrunk"}, context, &y);
     // what targets are like: as the library's images where there is one, else as those of the training frames
-    VectorXd prior_mean = y_mean;
+    VectorXd prior_mean = seen.y_mean;
     const Model* library = context.prior("image_library");
     ShrunkCovariance prior;
     if (library) {
       MatrixXd images = read_image_library(*library).images;
-      if (images.rows() != d)
+      if (images.rows() != y.rows())
         throw ConfigError(context.node + ".prior", fmt::format("images of {} values", images.rows()),
-                          fmt::format("images of the target's {}", d));
+                          fmt::format("images of the target's {}", y.rows()));
       prior_mean = images.rowwise().mean();
       prior = shrunk_covariance(images.colwise() - prior_mean);
     } else {
-      prior = shrunk_covariance(t.y);
+      prior = shrunk_covariance(y);
     }
-    MatrixXd noise = power;
-    double noise_weight = 1;
-    if (p_.noise == "shrunk") {
-      // shrunk as a correlation, since rows may differ in unit and size
-      const VectorXd sd = power.cwiseSqrt();
-      const ShrunkCovariance r = shrunk_covariance(sd.cwiseInverse().asDiagonal() * residual);
-      noise = sd.asDiagonal() * r.covariance * sd.asDiagonal();
-      noise_weight = r.weight;
-    }
-    const GaussianPosterior posterior = gaussian_posterior(prior.covariance, encoding.weights, noise, context.node);
+    const GaussianPosterior posterior = gaussian_posterior(prior.covariance, seen.weights, seen.noise, context.node);
 
     Model m;
     m.meta =
         model_meta("gaussian_posterior", kGaussianPosteriorVersion, write_params(p_), data.x_format(), data.y_format());
     m.meta["output_shape"] =
-        data.y_format().parts.size() == 1 ? Value(data.y_format().parts[0].shape) : Value(std::vector<Index>{d});
-    m.meta["frames"] = frames;
-    m.meta["dropped_frames"] = dropped;
-    m.meta["alpha"] = alpha;
+        data.y_format().parts.size() == 1 ? Value(data.y_format().parts[0].shape) : Value(std::vector<Index>{y.rows()});
+    m.meta["frames"] = seen.frames;
+    m.meta["dropped_frames"] = seen.dropped;
+    m.meta["alpha"] = seen.alpha;
     m.meta["prior_shrinkage"] = prior.weight;
-    m.meta["noise_shrinkage"] = noise_weight;
+    m.meta["noise_shrinkage"] = seen.noise_weight;
     m.set("gain", posterior.gain);
     m.set("sd", posterior.sd);
     // what the brain would do for the mean of the prior
-    m.set("x_mean", VectorXd(x_mean + encoding.weights * (prior_mean - y_mean)));
+    m.set("x_mean", VectorXd(seen.x_mean + seen.weights * (prior_mean - seen.y_mean)));
     m.set("y_mean", prior_mean);
     return m;
   }
