@@ -91,6 +91,11 @@ Run::Run(const Sampler& sampler, const Task& task)
   start_ += static_cast<float>(sampler.level(noised)) * z;
 }
 
+Batch Run::centre() const {
+  if (task_.start.from != Start::From::image) return Batch::Zero(size_, columns_);
+  return repeat_columns(task_.start.x, per_item_);
+}
+
 std::string Run::place() const { return task_.where + ": " + sampler_.name(); }
 
 std::string Run::item(Index column) const {
@@ -164,13 +169,13 @@ void Run::uniform(Eigen::VectorXd& u) {
 
 void Run::observe(Index i, const Batch& x, const Batch& x0) {
   step_ = i + 1;
-  if (task_.observer) task_.observer({i, sampler_.steps(), sampler_.level(i), x, x0, evaluations_});
+  if (task_.observer && !hushed_) task_.observer({i, sampler_.steps(), sampler_.level(i), x, x0, evaluations_});
 }
 
 Draws Run::finish(Batch x) {
   require_finite(x, "the result");
   Draws d{{}, evaluations_, gradients_, operator_calls_};
-  if (per_item_ == task_.samples) {
+  if (x.cols() == items() * task_.samples) {
     d.x = std::move(x);
   } else {
     d.x.resize(size_, items() * task_.samples);

@@ -107,9 +107,9 @@ class Sampler {
   virtual std::string name() const = 0;
   /// May depend on the noise of the measurement.
   virtual Needs needs(double measurement_sd) const { return (void)measurement_sd, Needs{}; }
-  /// How many columns an item takes for so many draws: an ensemble may need more.
+  /// How many columns an item takes for so many draws: an ensemble may need more, a chain gives several.
   virtual Index columns(Index samples) const { return samples; }
-  /// From x at level run.first() to x at the last level.
+  /// From x at level run.first() to x at the last level: as many columns, or one a draw.
   virtual void walk(Run& run, Batch& x) const = 0;
 
   /// Falling, n + 1 for n steps.
@@ -134,8 +134,11 @@ class Run {
   Index first() const { return first_; }  ///< step to begin with
   Index columns() const { return columns_; }
   Index items() const { return static_cast<Index>(task_.keys.size()); }
+  Index samples() const { return task_.samples; }
   Index size() const { return size_; }
   const Batch& start() const { return start_; }
+  /// What start() is without its noise: the image that the run begins from, else zero.
+  Batch centre() const;
 
   void denoise(const Batch& x, double sigma, Batch& x0);
   void pull_back(const Batch& x, double sigma, Batch& x0, const Cotangent& cotangent, Batch& gradient);
@@ -159,8 +162,10 @@ class Run {
   /// The next number in [0, 1) of every column.
   void uniform(Eigen::VectorXd& u);
 
-  /// Tells the observer.
+  /// Tells the observer, unless hushed.
   void observe(Index i, const Batch& x, const Batch& x0);
+  bool observed() const { return static_cast<bool>(task_.observer); }
+  void hush(bool quiet) { hushed_ = quiet; }
   /// Throws Error when a number is not finite, naming `what` and the item.
   void require_finite(const Batch& x, const char* what) const;
   Draws finish(Batch x);
@@ -178,6 +183,7 @@ class Run {
   std::uint64_t drawn_ = 0;
   Index step_ = 0;
   double sigma_ = 0;
+  bool hushed_ = false;
   Index evaluations_ = 0, gradients_ = 0, operator_calls_ = 0;
 };
 

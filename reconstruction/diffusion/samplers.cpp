@@ -11,11 +11,13 @@ SamplerInfo sampler_diffpir();
 SamplerInfo sampler_dps();
 SamplerInfo sampler_daps();
 SamplerInfo sampler_enkg();
+SamplerInfo sampler_pcn();
 
 const std::vector<SamplerInfo>& samplers() {
   static const std::vector<SamplerInfo> all = {sampler_euler(), sampler_heun(), sampler_gradient_estimation(),
                                                sampler_ddim(),  sampler_ddnm(), sampler_diffpir(),
-                                               sampler_dps(),   sampler_daps(), sampler_enkg()};
+                                               sampler_dps(),   sampler_daps(), sampler_enkg(),
+                                               sampler_pcn()};
   return all;
 }
 

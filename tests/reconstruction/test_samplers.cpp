@@ -141,6 +141,85 @@ TEST(Daps, LangevinAndMetropolisGiveThePosterior) {
   }
 }
 
+// With a fine flow the prior is the mixture itself.
+TEST(Pcn, GivesThePosterior) {
+  const Value params =
+      Value::object({{"steps", 24}, {"flow", "heun"}, {"sigma_max", 20.0}, {"moves", 60}, {"kept", 4}});
+  for (const GaussianMixture& prior : {gaussian_prior(), mixture_prior()}) {
+    EXPECT_TRUE(is_posterior(draw_posterior(prior, "pcn", params, 4000), prior));
+    EXPECT_FALSE(is_posterior(draw_posterior(prior, "pcn", params, 1000, 2), prior));
+    EXPECT_FALSE(is_posterior(draw_posterior(prior, "pcn", params, 1000, 0.5), prior));
+  }
+}
+
+// A black box whose measurement, the square of the first value, leaves the sign open: both are drawn, each as often as
+// the prior says. The posterior is summed over a grid.
+TEST(Pcn, NeedsOnlyValuesOfTheOperator) {
+  const GaussianMixture prior{{1},
+                              {GaussianMixture::component(1, VectorXd::Constant(1, 0.3), MatrixXd::Identity(1, 1))}};
+  MixtureDenoiser denoiser(prior);
+  FunctionOperator box(1, 1, {.apply = [](const Batch& x, Batch& y) { y = x.cwiseAbs2(); }}, 1);
+  const Measurement m{&box, Batch::Constant(1, 1, 0.8f), 0.25};
+  const auto pcn =
+      make_sampler("pcn", Value::object({{"steps", 24}, {"flow", "heun"}, {"sigma_max", 20.0}, {"moves", 60}}), "test");
+  const Draws d = draw(*pcn, {.denoiser = &denoiser, .measurement = &m, .keys = {7}, .samples = 4000, .seed = 1});
+  double all = 0, positive = 0, square = 0;
+  for (double x = -4; x < 4; x += 1e-3) {
+    const double p = std::exp(-std::pow(x - 0.3, 2) / 2 - std::pow(x * x - 0.8, 2) / (2 * 0.25 * 0.25));
+    all += p;
+    if (x > 0) positive += p;
+    square += p * x * x;
+  }
+  // within four standard errors of 4000 draws
+  EXPECT_NEAR(static_cast<double>((d.x.array() > 0).count()) / 4000, positive / all, 0.03);
+  EXPECT_NEAR(static_cast<double>(d.x.squaredNorm()) / 4000, square / all, 0.015);
+  EXPECT_GT(positive / all, 0.6);
+}
+
+// Samples of one chain are states of it: an item has fewer columns than samples, and they come evenly from its second half.
+TEST(Pcn, TakesSeveralSamplesOfAChain) {
+  const GaussianMixture prior = mixture_prior();
+  const auto with = [](std::int64_t kept, std::int64_t moves) {
+    return Value::object({{"steps", 4}, {"moves", moves}, {"kept", kept}});
+  };
+  const auto pcn = make_sampler("pcn", with(3, 12), "test");
+  EXPECT_EQ(pcn->columns(6), 2);
+  EXPECT_EQ(pcn->columns(7), 3);
+  const Draws d = draw_posterior(prior, "pcn", with(3, 12), 5);
+  ASSERT_EQ(d.x.cols(), 5);
+  EXPECT_EQ(d.evaluations, 2 * 13 * 4);
+  EXPECT_EQ(d.operator_calls, 2 * 13);
+  // moves 6 to 11 make samples after 7, 9 and 11; a chain of as many moves that keeps one ends in the last of them
+  const Draws last = draw_posterior(prior, "pcn", with(1, 12), 2);
+  EXPECT_LT((d.x.col(4) - last.x.col(0)).norm(), 1e-6f);
+}
+
+// The prior is then the image, noised to the level where the run begins and denoised.
+TEST(Pcn, BeginsFromAnImage) {
+  const GaussianMixture prior = gaussian_prior();
+  MixtureDenoiser denoiser(prior);
+  MatrixOperator op(measuring_matrix());
+  const Measurement m{&op, seen().cast<float>(), 1e6};  // says nothing
+  const Batch image = Batch::Constant(6, 1, 2.0f);
+  const auto moments = [&](const char* name, Value params) {
+    params["steps"] = 10;
+    params["sigma_max"] = 3.0;
+    Task task;
+    task.denoiser = &denoiser;
+    task.keys = {7};
+    task.samples = 4000;
+    task.start.from = Start::From::image;
+    task.start.x = image;
+    task.start.strength = 0.6;
+    if (std::string(name) == "pcn") task.measurement = &m;
+    return moments_of(draw(*make_sampler(name, params, "test"), task).x);
+  };
+  const Off o =
+      off(moments("pcn", Value::object({{"flow", "euler"}, {"moves", 10}})), moments("euler", Value::table()));
+  EXPECT_LT(o.mean, 0.02);
+  EXPECT_LT(o.covariance, 0.1);
+}
+
 // tau overrides the noise of the measurement, and data_sd narrows the prediction's spread.
 TEST(Daps, ParametersMeanWhatTheySay) {
   const GaussianMixture prior = gaussian_prior();
@@ -383,7 +462,7 @@ TEST(Enkg, IsOffByItsBias) {
 Value quick(const SamplerInfo& info) {
   Value params = Value::object({{"steps", 6}});
   if (info.name == "enkg") params["particles"] = 4;
-  if (info.name == "daps") params["moves"] = 5;
+  if (info.name == "daps" || info.name == "pcn") params["moves"] = 5;
   return params;
 }
 
@@ -564,7 +643,7 @@ TEST(Samplers, AreNamedAndTheirParametersChecked) {
   EXPECT_EQ(
       message_of([] { make_sampler("dapps", Value::table(), "a.toml: recon"); }),
       "a.toml: recon.sampler = \"dapps\": expected one of euler, heun, gradient_estimation, ddim, ddnm, diffpir, dps, "
-      "daps, enkg (did you mean 'daps'?)");
+      "daps, enkg, pcn (did you mean 'daps'?)");
   EXPECT_EQ(message_of([] {
               make_sampler("euler", Value::object({{"eta", 1.0}}), "a");
             }),
