@@ -2,6 +2,7 @@
 
 // one line a stage; each is defined at the end of the file of its name
 #define PERCEPT_STAGES(STAGE) \
+  STAGE(diffusion_posterior)  \
   STAGE(diffusion_prior)      \
   STAGE(encoding_posterior)   \
   STAGE(gaussian_posterior)   \

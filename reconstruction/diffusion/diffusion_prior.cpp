@@ -349,33 +349,13 @@ class DiffusionPriorFitter final : public Fitter {
   DiffusionPriorParams p_;
 };
 
-/// A network of keyed random weights: samples need no training.
 Sample diffusion_prior_sample(std::vector<Index> image, Value params) {
   const auto p = read_params<DiffusionPriorParams>(params, ImagePrior::kStage);
-  const UnetShape shape = shape_of(p, image);
   Sample sample;
   sample.format = item_format(image);
   sample.frames = 12;
-  Model m;
-  m.meta = model_meta(ImagePrior::kStage, ImagePrior::kVersion, Value::table(), sample.format);
-  m.meta["network"] = to_value(shape);
-  const KeyedRandom random(1, "diffusion_prior sample");
-  std::int64_t key = 0;
-  const UnetPlan plan(shape);
-  for (const WeightArray& a : plan.weights.arrays()) {
-    Tensor& t = m.tensors()[a.name];
-    t.type = Tensor::Type::f32;
-    t.shape.assign(a.shape.begin(), a.shape.end());
-    t.data.resize(static_cast<std::size_t>(a.size()) * sizeof(float));
-    auto* values = reinterpret_cast<float*>(t.data.data());
-    for (Index k = 0; k < a.size(); ++k)
-      values[k] = static_cast<float>(a.start + 0.1 * random.normal(key, static_cast<std::uint64_t>(k)));
-    ++key;
-  }
-  m.set("image_mean", Eigen::MatrixXd(Eigen::VectorXd::Constant(shape.image_channels(), 0.2)));
-  m.set("image_sd", 0.8);
   sample.params = std::move(params);
-  sample.model = std::make_shared<Model>(std::move(m));
+  sample.model = std::make_shared<Model>(untrained_prior(shape_of(p, image)));
   return sample;
 }
 

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/module.h"
 #include "numerics/apply.h"
+#include "numerics/random.h"
 #include "reconstruction/diffusion/adapters.h"
 #include "reconstruction/diffusion/networks.h"
 
@@ -129,6 +130,28 @@ std::shared_ptr<Denoiser> ImagePrior::denoiser(int threads, const Condition& con
   if (!condition.empty() && guidance != 1)
     told = std::make_shared<GuidedDenoiser>(told, std::make_shared<EdmDenoiser>(net, kSigmaData), guidance);
   return std::make_shared<RescaledDenoiser>(std::move(told), offset_, scale_);
+}
+
+Model untrained_prior(const UnetShape& shape) {
+  Model m;
+  m.meta = model_meta(ImagePrior::kStage, ImagePrior::kVersion, Value::table(), item_format(shape.image));
+  m.meta["network"] = to_value(shape);
+  const KeyedRandom random(1, "diffusion_prior sample");
+  std::int64_t key = 0;
+  const UnetPlan plan(shape);
+  for (const WeightArray& a : plan.weights.arrays()) {
+    Tensor& t = m.tensors()[a.name];
+    t.type = Tensor::Type::f32;
+    t.shape.assign(a.shape.begin(), a.shape.end());
+    t.data.resize(static_cast<std::size_t>(a.size()) * sizeof(float));
+    auto* values = reinterpret_cast<float*>(t.data.data());
+    for (Index k = 0; k < a.size(); ++k)
+      values[k] = static_cast<float>(a.start + 0.1 * random.normal(key, static_cast<std::uint64_t>(k)));
+    ++key;
+  }
+  m.set("image_mean", Eigen::MatrixXd(Eigen::VectorXd::Constant(shape.image_channels(), 0.2)));
+  m.set("image_sd", 0.8);
+  return m;
 }
 
 }  // namespace percept::diffusion

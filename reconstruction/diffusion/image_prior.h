@@ -55,4 +55,7 @@ class ImagePrior {
   Eigen::VectorXf embedding_mean_, embedding_sd_;
 };
 
+/// The model of a prior that was not trained, with keyed random weights: for samples of stages that need one.
+Model untrained_prior(const UnetShape& shape);
+
 }  // namespace percept::diffusion
