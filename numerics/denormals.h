@@ -10,8 +10,8 @@
 
 namespace percept {
 
-/// While it lives, results of this thread that are too small for the normal range are zero. To be made outside of the
-/// function that calculates, and in the stage itself, so that offline and live runs give the same bits.
+/// While it lives, results of this thread that are too small for the normal range are zero. To be made before
+/// the loop that calculates, and in the stage itself, so that offline and live runs give the same bits.
 class FlushDenormals {
  public:
   FlushDenormals() noexcept : before_(get()) { set(before_ | kFlush); }

@@ -10,13 +10,16 @@
   STAGE(epochs)               \
   STAGE(fir)                  \
   STAGE(fir_zero_phase)       \
+  STAGE(gain)                 \
   STAGE(iir)                  \
   STAGE(impute)               \
   STAGE(lag)                  \
   STAGE(mask_rows)            \
   STAGE(pca)                  \
+  STAGE(remove_drift)         \
   STAGE(running_zscore)       \
   STAGE(select_rows)          \
+  STAGE(smooth)               \
   STAGE(transform)            \
   STAGE(zscore)
 

@@ -1,4 +1,4 @@
-/// zscore, running_zscore and pca.
+/// zscore, running_zscore, pca, gain, smooth and remove_drift.
 #include <Eigen/Cholesky>
 
 #include "tests/preprocessing/support.h"
@@ -170,6 +170,86 @@ TEST(Pca, FitsOnWholeFramesAndWithoutDeadRows) {
                 fit("pca", Value::object({{"components", 5}}), f, x);
               }),
               HasSubstr("components = 5"));
+}
+
+TEST(Gain, ScalesAndLimitsTheLength) {
+  Eigen::MatrixXd x(2, 4);
+  x << 3, 30, 0, kNaN,  //
+      4, 40, 0, 50;
+  const auto f = time_format(2, 100);
+  const auto each = apply("gain", Value::object({{"gain", Value(std::vector<double>{2.0, -1.0})}}), f, x).matrix();
+  EXPECT_EQ(each.col(1), Eigen::Vector2d(60, -40));
+  EXPECT_TRUE(std::isnan(each(0, 3)));
+  EXPECT_EQ(each(1, 3), -50);
+  const auto y =
+      apply("gain", Value::object({{"gain", Value(std::vector<double>{2.0})}, {"max_norm", 20.0}}), f, x).matrix();
+  EXPECT_EQ(y.col(0), Eigen::Vector2d(6, 8));
+  EXPECT_TRUE(y.col(1).isApprox(Eigen::Vector2d(12, 16), 1e-15));  // 100 long: the same direction, 20 long
+  EXPECT_EQ(y.col(2), Eigen::Vector2d(0, 0));
+  EXPECT_EQ(y(1, 3), 20);  // of what is there
+  EXPECT_THAT(refusal("gain", Value::object({{"gain", Value(std::vector<double>{1.0, 2.0, 3.0})}}), f),
+              HasSubstr("node.gain = 3 numbers: expected one, or 2, one a row"));
+  EXPECT_THAT(refusal("gain", Value::object({{"gain", Value(std::vector<double>{})}}), f), HasSubstr("0 numbers"));
+  StreamFormat two = f;
+  two.parts.push_back(time_format(2, 100, Scalar::f64, "covariance").parts[0]);
+  EXPECT_THAT(refusal("gain", Value::table(), two), HasSubstr("node.from = "));
+}
+
+// a step is followed to 1 - (1 - a)^n after n frames
+TEST(Smooth, FollowsAStepExponentially) {
+  const double tau = 0.05, rate = 100, keep = std::exp(-1 / (tau * rate));
+  Eigen::MatrixXd x = Eigen::MatrixXd::Constant(2, 60, 7);
+  x.row(0).tail(50).setConstant(9);
+  x(0, 30) = kNaN;
+  x.row(1).head(20).setConstant(kNaN);
+  const auto y = apply("smooth", Value::object({{"time_constant_s", tau}}), time_format(2, rate), x);
+  for (Index t = 0; t < 60; ++t) {
+    const auto n = static_cast<double>(std::max<Index>(0, t - 9 - (t > 30)));
+    if (t == 30) EXPECT_TRUE(std::isnan(y.frame(t)[0]));
+    else EXPECT_NEAR(y.frame(t)[0], 9 - 2 * std::pow(keep, n), 1e-12) << t;
+    if (t < 20) EXPECT_TRUE(std::isnan(y.frame(t)[1]));
+    else EXPECT_EQ(y.frame(t)[1], 7) << t;  // it starts where the row starts
+  }
+}
+
+TEST(RemoveDrift, TakesTheSlowMeanOfTheFramesBeforeOff) {
+  const double tau = 0.05, rate = 100, keep = std::exp(-1 / (tau * rate));
+  Eigen::MatrixXd x = Eigen::MatrixXd::Constant(1, 40, 7);
+  x.row(0).tail(30).setConstant(9);
+  x(0, 25) = kNaN;
+  const auto run = [&](const char* initial) {
+    return apply("remove_drift", Value::object({{"time_constant_s", tau}, {"initial", initial}}), time_format(1, rate),
+                 x);
+  };
+  const auto first = run("first"), zero = run("zero");
+  for (Index t = 0; t < 40; ++t) {
+    if (t == 25) {
+      EXPECT_TRUE(std::isnan(first.frame(t)[0]));
+      continue;
+    }
+    const auto n = static_cast<double>(t - (t > 25));
+    EXPECT_NEAR(first.frame(t)[0], t < 10 ? 0 : 2 * std::pow(keep, n - 10), 1e-12) << t;
+    EXPECT_NEAR(zero.frame(t)[0], 7 * std::pow(keep, n) + (t < 10 ? 0 : 2 * std::pow(keep, n - 10)), 1e-12) << t;
+  }
+}
+
+TEST(RemoveDrift, LearnsTheBiasOfAVelocityWhileItMoves) {
+  Eigen::MatrixXd x(2, 400);
+  for (Index t = 0; t < 400; ++t) x.col(t) = t % 2 ? Eigen::Vector2d(3.5, 0.25) : Eigen::Vector2d(-2.5, 0.25);
+  Eigen::MatrixXd slow = Eigen::MatrixXd::Constant(2, 400, 0.5);  // 0.7 long
+  slow(0, 399) = 2;
+  slow(1, 399) = kNaN;  // how long it is, is not known
+  const Value params = Value::object({{"time_constant_s", 0.5}, {"min_norm", 1.0}, {"initial", "zero"}});
+  const auto y = apply("remove_drift", params, time_format(2, 100), x);
+  EXPECT_EQ(y.frame(0)[0], -2.5);
+  EXPECT_NEAR(y.frame(398)[0] + y.frame(399)[0], 0, 0.1);  // bias 0.5: the two directions are alike
+  EXPECT_NEAR(y.frame(399)[1], 0, 1e-3);
+  const auto still = apply("remove_drift", params, time_format(2, 100), slow);
+  EXPECT_EQ(still.frame(398)[1], 0.5);
+  EXPECT_EQ(still.frame(399)[0], 2);
+  StreamFormat two = time_format(2, 100);
+  two.parts.push_back(time_format(2, 100, Scalar::f64, "covariance").parts[0]);
+  EXPECT_THAT(refusal("remove_drift", params, two), HasSubstr("whose length min_norm is about"));
 }
 
 }  // namespace
