@@ -14,12 +14,14 @@
   STAGE(iir)                  \
   STAGE(impute)               \
   STAGE(lag)                  \
+  STAGE(level_crossings)      \
   STAGE(mask_rows)            \
   STAGE(pca)                  \
   STAGE(remove_drift)         \
   STAGE(running_zscore)       \
   STAGE(select_rows)          \
   STAGE(smooth)               \
+  STAGE(threshold_crossings)  \
   STAGE(transform)            \
   STAGE(zscore)
 
