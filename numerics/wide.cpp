@@ -152,8 +152,55 @@ PERCEPT_INLINE void any_known_distances2(const double* points, Index packs, Inde
   }
 }
 
-// kSums, kFrames: what the registers hold
-#define PERCEPT_LOOPS(name, target, V, kSums, kFrames)                                                               \
+/// Several sections of several registers of rows at a time: their delays stay in registers for all frames, and what each
+/// has to wait for is hidden behind the others.
+template <class V, int kRegisters, int kSections>
+PERCEPT_INLINE void some_sections(const double* c, double* delays, double* x, Index frames) {
+  V d1[kSections][kRegisters], d2[kSections][kRegisters];
+#pragma GCC unroll 8
+  for (int s = 0; s < kSections; ++s)
+#pragma GCC unroll 8
+    for (int r = 0; r < kRegisters; ++r) {
+      d1[s][r] = load<V>(delays + 2 * s * kPack + r * kLanes<V>);
+      d2[s][r] = load<V>(delays + (2 * s + 1) * kPack + r * kLanes<V>);
+    }
+  for (Index k = 0; k < frames; ++k, x += kPack) {
+    V v[kRegisters];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRegisters; ++r) v[r] = load<V>(x + r * kLanes<V>);
+#pragma GCC unroll 8
+    for (int s = 0; s < kSections; ++s)
+#pragma GCC unroll 8
+      for (int r = 0; r < kRegisters; ++r) {
+        const V y = v[r] * c[5 * s] + d1[s][r];
+        d1[s][r] = (v[r] * c[5 * s + 1] + d2[s][r]) - y * c[5 * s + 3];
+        d2[s][r] = v[r] * c[5 * s + 2] - y * c[5 * s + 4];
+        v[r] = y;
+      }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRegisters; ++r) store(x + r * kLanes<V>, v[r]);
+  }
+#pragma GCC unroll 8
+  for (int s = 0; s < kSections; ++s)
+#pragma GCC unroll 8
+    for (int r = 0; r < kRegisters; ++r) {
+      store(delays + 2 * s * kPack + r * kLanes<V>, d1[s][r]);
+      store(delays + (2 * s + 1) * kPack + r * kLanes<V>, d2[s][r]);
+    }
+}
+
+template <class V, int kRegisters, int kSections>
+PERCEPT_INLINE void any_sections(const double* c, Index sections, double* delays, double* x, Index frames) {
+  for (Index row = 0; row < kPack; row += kRegisters * kLanes<V>) {
+    Index s = 0;
+    for (; s + kSections <= sections; s += kSections)
+      some_sections<V, kRegisters, kSections>(c + 5 * s, delays + 2 * s * kPack + row, x + row, frames);
+    for (; s < sections; ++s) some_sections<V, kRegisters, 1>(c + 5 * s, delays + 2 * s * kPack + row, x + row, frames);
+  }
+}
+
+// kSums, kFrames, kRows (in registers), kSections: what the registers hold
+#define PERCEPT_LOOPS(name, target, V, kSums, kFrames, kRows, kSections)                                             \
   target void name##_product(const double* w, Index rows, Index columns, const double* x, double* out) noexcept {    \
     any_product<V, kSums>(w, rows, columns, x, out);                                                                 \
   }                                                                                                                  \
@@ -168,13 +215,22 @@ PERCEPT_INLINE void any_known_distances2(const double* points, Index packs, Inde
                                       double* out) noexcept {                                                        \
     any_known_distances2<V>(points, packs, inputs, x, out);                                                          \
   }                                                                                                                  \
-  constexpr Loops k_##name{name##_product,     name##_dot,        name##_sum,                                        \
-                           name##_exponential, name##_distances2, name##_known_distances2};
+  target void name##_second_order_sections(const double* c, Index sections, double* delays, double* x,               \
+                                           Index frames) noexcept {                                                  \
+    any_sections<V, kRows, kSections>(c, sections, delays, x, frames);                                               \
+  }                                                                                                                  \
+  constexpr Loops k_##name{name##_product,                                                                           \
+                           name##_dot,                                                                               \
+                           name##_sum,                                                                               \
+                           name##_exponential,                                                                       \
+                           name##_distances2,                                                                        \
+                           name##_known_distances2,                                                                  \
+                           name##_second_order_sections};
 
-PERCEPT_LOOPS(plain, , Two, 8, 1)
+PERCEPT_LOOPS(plain, , Two, 8, 1, 4, 1)
 #if defined(__x86_64__)
-PERCEPT_LOOPS(avx2, PERCEPT_AVX2, Four, 8, 2)
-PERCEPT_LOOPS(avx512, PERCEPT_AVX512, Eight, 8, 8)
+PERCEPT_LOOPS(avx2, PERCEPT_AVX2, Four, 8, 2, 2, 2)
+PERCEPT_LOOPS(avx512, PERCEPT_AVX512, Eight, 8, 8, 2, 4)
 #endif
 
 const Loops& widest() noexcept {
@@ -214,6 +270,10 @@ void distances2(const double* points, Index packs, Index inputs, const double* x
 }
 void known_distances2(const double* points, Index packs, Index inputs, const double* x, double* out) noexcept {
   widest().known_distances2(points, packs, inputs, x, out);
+}
+void second_order_sections(const double* coefficients, Index sections, double* delays, double* x,
+                           Index frames) noexcept {
+  widest().second_order_sections(coefficients, sections, delays, x, frames);
 }
 
 }  // namespace percept::wide

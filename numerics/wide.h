@@ -35,6 +35,12 @@ void distances2(const double* points, Index packs, Index inputs, const double* x
 /// The same of one frame, inputs that are NaN left out.
 void known_distances2(const double* points, Index packs, Index inputs, const double* x, double* out) noexcept;
 
+/// Recursive filters of kPack rows side by side: sections (b0 + b1/z + b2/z²) / (1 + a1/z + a2/z²) one after the other, each
+/// y = b0 x + d1, d1 = b1 x + d2 - a1 y, d2 = b2 x - a2 y (transposed direct form II). coefficients: b0, b1, b2, a1, a2 of
+/// each section. delays: d1 and d2 of each section, a pack each. x: a pack a frame, filtered in place.
+void second_order_sections(const double* coefficients, Index sections, double* delays, double* x,
+                           Index frames) noexcept;
+
 /// The loops for registers of so many bytes (16: SSE2, or whatever a processor has; 32: AVX2; 64: AVX-512), for tests: the
 /// functions above take the widest. Null where the processor has no such registers.
 struct Loops {
@@ -44,6 +50,7 @@ struct Loops {
   decltype(&wide::exponential) exponential;
   decltype(&wide::distances2) distances2;
   decltype(&wide::known_distances2) known_distances2;
+  decltype(&wide::second_order_sections) second_order_sections;
 };
 const Loops* loops_of(int register_bytes) noexcept;
 

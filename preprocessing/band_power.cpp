@@ -92,11 +92,13 @@ class BandPower final : public Typed<BandPower> {
     Index row = 0;
     for (; row + kTile <= in.rows; row += kTile) {
       Eigen::Map<Lanes> sum(sum_.data() + row);
-      Lanes total = sum, bad = Lanes::Zero();
+      using Values = Eigen::Array<T, kTile, 1>;
+      Lanes total = sum;
+      Values bad = Values::Zero();
       for (Index t = 0; t < in.frames; ++t) {
-        const Lanes x = Eigen::Map<const Eigen::Array<T, kTile, 1>>(in.frame(t) + row).template cast<double>();
-        bad += unusable(x);
-        total += x * x;
+        const auto x = Eigen::Map<const Values>(in.frame(t) + row);
+        bad += unusable<T, kTile>(x);
+        total += x.template cast<double>().square();
       }
       if (bad.sum() == 0) sum = total;
       else add_those_there(in.part(row, kTile), row);

@@ -264,7 +264,9 @@ std::vector<Biquad> iir_sections(const IirParams& p, double rate_hz, const Conte
 }
 
 void IirKernel::prepare(const std::vector<Biquad>& sections, Index rows, bool steady) {
-  sections_ = sections;
+  sections_ = static_cast<Index>(sections.size());
+  coefficients_.clear();
+  for (const Biquad& s : sections) coefficients_.insert(coefficients_.end(), {s.b0, s.b1, s.b2, s.a1, s.a2});
   rows_ = rows;
   steady_ = steady;
   gain_ = 1;
@@ -299,12 +301,13 @@ std::int64_t IirKernel::run(FrameSpan<const double> in, FrameSpan<double> out) n
 /// A whole tile of rows that have all begun; false when a value is missing.
 template <class T>
 bool IirKernel::load(FrameSpan<const T> in, Index row) noexcept {
+  using Values = Eigen::Array<T, kTile, 1>;
   const auto first = Eigen::Map<const Lanes>(first_.data() + row);
-  Lanes bad = Lanes::Zero();
+  Values bad = Values::Zero();
   for (Index k = 0; k < in.frames; ++k) {
-    const Lanes x = Eigen::Map<const Eigen::Array<T, kTile, 1>>(in.frame(k) + row).template cast<double>();
-    Eigen::Map<Lanes>(work_.data() + k * kTile) = x - first;
-    bad += unusable(x);
+    const auto x = Eigen::Map<const Values>(in.frame(k) + row);
+    Eigen::Map<Lanes>(work_.data() + k * kTile) = x.template cast<double>() - first;
+    bad += unusable<T, kTile>(x);
   }
   return bad.sum() == 0;
 }
@@ -340,39 +343,25 @@ std::int64_t IirKernel::filter(FrameSpan<const T> all_in, FrameSpan<T> all_out) 
     const auto in = all_in.slice(done, n);
     const auto out = all_out.slice(done, n);
     for (Index row = 0; row < rows_; row += kTile) {
-      const auto first = static_cast<std::size_t>(row);
       const Index width = std::min(kTile, rows_ - row);
       const auto begun = started_.begin() + row;
       bool whole = width == kTile && std::all_of(begun, begun + kTile, [](auto s) { return s != 0; }) && load(in, row);
       if (whole) std::copy_n(work_.data() + (n - 1) * kTile, kTile, held_.data() + row);
       else missing += load_with_gaps(in, row);
 
-      double* delays = delays_.data() + 2 * sections_.size() * first;
-      for (const Biquad& s : sections_) {
-        Lanes d1 = Eigen::Map<const Lanes>(delays), d2 = Eigen::Map<const Lanes>(delays + kTile);
-        for (Index k = 0; k < n; ++k) {
-          Eigen::Map<Lanes> cell(work_.data() + k * kTile);
-          const Lanes x = cell;
-          const Lanes y = s.b0 * x + d1;
-          d1 = (s.b1 * x + d2) - s.a1 * y;
-          d2 = s.b2 * x - s.a2 * y;
-          cell = y;
-        }
-        Eigen::Map<Lanes>{delays} = d1;
-        Eigen::Map<Lanes>{delays + kTile} = d2;
-        delays += 2 * kTile;
-      }
+      wide::second_order_sections(coefficients_.data(), sections_, delays_.data() + 2 * sections_ * row, work_.data(),
+                                  n);
 
       const Lanes rest = gain_ * Eigen::Map<const Lanes>(first_.data() + row);
       for (Index k = 0; k < n; ++k) {
-        const Lanes y = Eigen::Map<const Lanes>(work_.data() + k * kTile) + rest;
+        const auto y = Eigen::Map<const Lanes>(work_.data() + k * kTile) + rest;
         T* to = out.frame(k) + row;
         if (whole) {
-          Eigen::Map<Eigen::Array<T, kTile, 1>>{to} = y.cast<T>();
+          Eigen::Map<Eigen::Array<T, kTile, 1>>{to} = y.template cast<T>();
           continue;
         }
         const std::uint8_t* there = there_.data() + k * kTile;
-        for (Index r = 0; r < width; ++r) to[r] = there[r] ? static_cast<T>(y[r]) : std::numeric_limits<T>::quiet_NaN();
+        for (Index r = 0; r < width; ++r) to[r] = there[r] ? static_cast<T>(y(r)) : std::numeric_limits<T>::quiet_NaN();
       }
     }
   }

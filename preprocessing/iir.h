@@ -9,6 +9,7 @@
 
 #include "core/params.h"
 #include "core/stage.h"
+#include "numerics/wide.h"
 
 namespace percept {
 
@@ -86,8 +87,8 @@ class IirKernel {
   std::int64_t run(FrameSpan<const double> in, FrameSpan<double> out) noexcept;
 
  private:
-  static constexpr Index kTile = 8;    ///< rows that are filtered side by side
-  static constexpr Index kChunk = 32;  ///< frames of them at a time
+  static constexpr Index kTile = wide::kPack;  ///< rows that are filtered side by side
+  static constexpr Index kChunk = 32;          ///< frames of them at a time
   using Lanes = Eigen::Array<double, kTile, 1>;
 
   template <class T>
@@ -97,7 +98,8 @@ class IirKernel {
   template <class T>
   std::int64_t load_with_gaps(FrameSpan<const T> in, Index row) noexcept;
 
-  std::vector<Biquad> sections_;
+  Index sections_ = 0;
+  std::vector<double> coefficients_;  ///< b0, b1, b2, a1, a2 of each
   Index rows_ = 0;
   bool steady_ = true;
   double gain_ = 1;                    ///< for constants

@@ -4,6 +4,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/registry.h"
@@ -11,14 +12,14 @@
 namespace percept {
 
 /// Zero for a number, NaN for what stages that remember must keep out of their state: NaN, infinities, and what is farther
-/// from zero than 1e100, which is no measurement and whose square overflows. For sums over many numbers at once; V is
-/// double or an array.
-template <class V>
-V unusable(const V& x) {
-  const V huge = x * (std::numeric_limits<double>::max() / 1e100);
+/// from zero than 1e100, which is no measurement and whose square overflows. For sums over many numbers at once.
+template <class T, int N>
+EIGEN_ALWAYS_INLINE Eigen::Array<T, N, 1> unusable(const Eigen::Array<T, N, 1>& x) {
+  if constexpr (std::is_same_v<T, float>) return x - x;  // none is so large
+  const Eigen::Array<T, N, 1> huge = x * static_cast<T>(std::numeric_limits<double>::max() / 1e100);
   return huge - huge;
 }
-inline bool usable(double x) { return unusable(x) == 0; }
+inline bool usable(double x) { return unusable(Eigen::Array<double, 1, 1>(x))[0] == 0; }
 
 /// One entry a row of the whole frame: named ("part.name" when there are several parts), with its unit.
 std::vector<Channel> channels_of(const StreamFormat& format);

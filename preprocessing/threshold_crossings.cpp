@@ -90,11 +90,13 @@ class CrossingCounter {
   template <class T>
   void look(FrameSpan<const T> in, Index row) noexcept {
     const auto side = Eigen::Map<const Lanes>(side_.data() + row);
-    Lanes most = Lanes::Constant(-std::numeric_limits<double>::infinity()), bad = Lanes::Zero();
+    using Values = Eigen::Array<T, kTile, 1>;
+    Lanes most = Lanes::Constant(-std::numeric_limits<double>::infinity());
+    Values bad = Values::Zero();
     for (Index t = 0; t < in.frames; ++t) {
-      const Lanes x = Eigen::Map<const Eigen::Array<T, kTile, 1>>(in.frame(t) + row).template cast<double>();
-      bad += unusable(x);
-      most = most.max(side * x);
+      const auto x = Eigen::Map<const Values>(in.frame(t) + row);
+      bad += unusable<T, kTile>(x);
+      most = most.max(side * x.template cast<double>());
     }
     for (Index i = 0; i < kTile; ++i) {
       if (bad[i] == 0 && most[i] < level_[row + i]) inside_[static_cast<std::size_t>(row + i)] = 1;

@@ -81,6 +81,42 @@ TEST(Wide, ProductsSumsAndDistancesAreThoseOfTheirDefinitions) {
   }
 }
 
+/// Six sections of which none is like another, stable.
+VectorXd sections_of(Index n) {
+  VectorXd c = 0.2 * normal_matrix(5 * n, 1, "sections");
+  for (Index s = 0; s < n; ++s) c(5 * s) += 1;
+  return c;
+}
+
+// row by row in the order that the header gives, and cut anywhere
+TEST(Wide, SectionsFilterEachRowOnItsOwn) {
+  for (const Index n : {1, 2, 3, 4, 6}) {
+    const VectorXd c = sections_of(n);
+    const MatrixXd x = normal_matrix(wide::kPack, 40, "x");
+    MatrixXd whole = x, cut = x, expected = x;
+    MatrixXd delays = MatrixXd::Zero(wide::kPack, 2 * n), rest = delays, d = delays;
+    wide::second_order_sections(c.data(), n, delays.data(), whole.data(), 40);
+    for (const Index first : {0, 1, 18})
+      wide::second_order_sections(c.data(), n, rest.data(), cut.col(first).data(),
+                                  (first == 0   ? 1
+                                   : first == 1 ? 18
+                                                : 40) -
+                                      first);
+    for (Index k = 0; k < 40; ++k)
+      for (Index r = 0; r < wide::kPack; ++r)
+        for (Index s = 0; s < n; ++s) {
+          const double *b = c.data() + 5 * s, in = expected(r, k), y = b[0] * in + d(r, 2 * s);
+          d(r, 2 * s) = (b[1] * in + d(r, 2 * s + 1)) - b[3] * y;
+          d(r, 2 * s + 1) = b[2] * in - b[4] * y;
+          expected(r, k) = y;
+        }
+    EXPECT_EQ(whole, expected) << n;
+    EXPECT_EQ(cut, expected) << n;
+    EXPECT_EQ(delays, d) << n;
+    EXPECT_EQ(rest, d) << n;
+  }
+}
+
 TEST(Wide, FramesDoNotKnowOfEachOther) {
   const MatrixXd points = normal_matrix(6, 50, "points"), frames = normal_matrix(6, 19, "frames");
   const VectorXd packed = wide::packed(points);
@@ -101,7 +137,7 @@ TEST(Wide, EveryProcessorGivesTheSameBits) {
   VectorXd partly = frames.col(0);
   partly(2) = kNan;
   const auto all = [&](const wide::Loops& loops) {
-    VectorXd out(77 + 2 + 4001 + 64 * 13 + 64);
+    VectorXd out(77 + 2 + 4001 + 64 * 13 + 64 + 48 * wide::kPack);
     double* to = out.data();
     loops.product(w.data(), 77, 11, frames.data(), to);
     to += 77;
@@ -113,6 +149,13 @@ TEST(Wide, EveryProcessorGivesTheSameBits) {
     to += 4001;
     loops.distances2(packed.data(), 4, 11, frames.data(), 13, to);
     loops.known_distances2(packed.data(), 4, 11, partly.data(), to + 64 * 13);
+    to += 64 * 13 + 64;
+    const MatrixXd filtered = normal_matrix(wide::kPack, 48, "filtered");
+    std::copy_n(filtered.data(), filtered.size(), to);
+    for (const Index n : {1, 3, 6}) {
+      MatrixXd delays = MatrixXd::Zero(wide::kPack, 2 * n);
+      loops.second_order_sections(sections_of(n).data(), n, delays.data(), to, 48);
+    }
     return out;
   };
   const VectorXd wanted = all(*wide::loops_of(16));
