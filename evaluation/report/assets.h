@@ -1,4 +1,4 @@
-/// The files of evaluation/report/web and the libraries for plots and brains, put into the program at build time (embed.cmake).
+/// The files of evaluation/report/web and the libraries for plots and brains, put into the program at build time (cmake/PerceptEmbed.cmake).
 #pragma once
 
 #include <string_view>
