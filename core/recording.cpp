@@ -18,6 +18,12 @@ void MemorySource::read(std::int64_t first, MutableFrames out) const {
   copy_frames(ConstFrames(m_.data() + first * m_.rows(), Scalar::f64, m_.rows(), out.frames, m_.rows()), out);
 }
 
+Index LivePartition::largest() const {
+  Index most = 0;
+  for (auto& s : steps) most = std::max(most, s.frames);
+  return most;
+}
+
 Eigen::MatrixXd Stream::matrix() const {
   Eigen::MatrixXd m(format.size(), frames());
   if (m.size()) samples->read(0, MutableFrames(m.data(), Scalar::f64, m.rows(), m.cols(), m.rows()));

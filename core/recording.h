@@ -77,12 +77,38 @@ Stream select(const Stream& stream, std::vector<std::int64_t> positions);
 /// Throws ConfigError at the key `where`, with the labels there are, when no event has this one.
 void require_label(const std::vector<Event>& events, const std::string& label, const std::string& where);
 
+/// How a live recording was given to its graph: block after block, with what happened between two of them. A result
+/// belongs to a partition; the same steps give the same bits again.
+struct LivePartition {
+  struct Step {
+    int input = 0;
+    Index frames = 0;
+    std::int64_t repeat = 1;  ///< so many times in a row
+  };
+  /// Something that happened before a step.
+  struct Action {
+    enum class Kind : std::uint8_t { event, mask, unmask, swap };
+    std::int64_t step = 0;  ///< number of the step, repeats counted
+    Kind kind = Kind::event;
+    int input = 0;
+    Index row = 0;
+    Event event = {};         ///< delivered with the step
+    std::string node, model;  ///< of a swap: the model's folder
+  };
+  std::vector<std::string> inputs;
+  std::vector<Step> steps;
+  std::vector<Action> actions;  ///< by rising step
+  bool finished = true;         ///< false: it was cut off, and nothing that stages held back came out
+  Index largest() const;        ///< frames in the largest step
+};
+
 struct Recording {
   std::string name;
   Value meta = Value::table();  ///< entities, start time, digests ("input": {file: sha256}), notes
   std::vector<Stream> streams;
   std::vector<Table> tables;
-  std::vector<Event> events;  ///< by rising onset; id = position in this list
+  std::vector<Event> events;                        ///< by rising onset; id = position in this list
+  std::shared_ptr<const LivePartition> partition = {};  ///< of a live recording
 
   const Stream* find(std::string_view stream) const;
   /// Throws ConfigError listing the streams there are.

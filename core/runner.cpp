@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cmath>
 #include <exception>
+#include <limits>
 #include <set>
 
 #include "core/error.h"
@@ -346,6 +347,108 @@ std::map<std::string, StreamFormat> run_streaming(const Registry& registry, cons
   return formats;
 }
 
+/// A live recording, step by step as it was given to its graph.
+std::map<std::string, StreamFormat> run_partition(const Registry& registry, const Recording& recording,
+                                                  const std::vector<NodeSpec>& nodes, const RunOptions& options,
+                                                  const std::map<std::string, SinkFn>& sinks) {
+  const LivePartition& partition = *recording.partition;
+  const std::size_t n_inputs = partition.inputs.size();
+  Graph graph(registry, inputs_of(recording, partition.inputs), nodes, options.precision,
+              std::max<Index>(partition.largest(), 1), context_of(options));
+  std::map<std::string, StreamFormat> formats;
+  std::exception_ptr failure;  // a sink may throw, the graph may not
+  for (auto& [name, sink] : sinks) {
+    const int i = graph.index_of(name);
+    if (i < 0) throw ConfigError(name, "", "a node or stream to take frames from");
+    formats[name] = graph.format(i);
+    graph.on_output(i, [&failure, s = sink](const Block& b) {
+      if (failure) return;
+      try {
+        s(b);
+      } catch (...) {
+        failure = std::current_exception();
+      }
+    });
+  }
+  struct Input {
+    const Stream* stream = nullptr;
+    std::int64_t next = 0;
+    std::vector<std::byte> room;
+    std::vector<std::uint8_t> masked;
+  };
+  std::vector<Input> inputs(n_inputs);
+  for (std::size_t i = 0; i < n_inputs; ++i) {
+    const StreamFormat& f = graph.format(static_cast<int>(i));
+    inputs[i].stream = &recording.stream(partition.inputs[i], "partition");
+    inputs[i].room.resize(static_cast<std::size_t>(f.size() * f.max_frames) * bytes_of(f.scalar));
+    inputs[i].masked.resize(static_cast<std::size_t>(f.size()));
+  }
+  const auto apply_masks = [](auto frames, const std::vector<std::uint8_t>& masked) {
+    for (Index k = 0; k < frames.frames; ++k)
+      for (std::size_t row = 0; row < masked.size(); ++row)
+        if (masked[row]) frames.frame(k)[row] = std::numeric_limits<double>::quiet_NaN();
+  };
+  std::int64_t total = 0, number = 0;
+  for (auto& s : partition.steps) total += s.repeat;
+  auto action = partition.actions.begin();
+  std::vector<Event> events;
+  using Kind = LivePartition::Action::Kind;
+  for (auto& step : partition.steps)
+    for (std::int64_t r = 0; r < step.repeat; ++r, ++number) {
+      if (options.cancelled && options.cancelled()) throw Interrupted();
+      Input& input = inputs.at(static_cast<std::size_t>(step.input));
+      events.clear();
+      for (; action != partition.actions.end() && action->step <= number; ++action) {
+        auto& masked = inputs
+                           .at(static_cast<std::size_t>(std::min<std::size_t>(
+                               static_cast<std::size_t>(std::max(action->input, 0)), n_inputs - 1)))
+                           .masked;
+        if (action->kind == Kind::event) {
+          events.push_back(action->event);
+        } else if (action->kind != Kind::swap) {
+          if (action->row >= 0 && action->row < static_cast<Index>(masked.size()))
+            masked[static_cast<std::size_t>(action->row)] = action->kind == Kind::mask;
+        } else if (const int at = graph.index_of(action->node); at >= 0) {  // else it is above no sink
+          const auto spec = std::find_if(nodes.begin(), nodes.end(), [&](auto& n) { return n.name == action->node; });
+          const Model model = Model::load(action->model);
+          graph.swap(at, registry.at(spec->use, spec->where).make(spec->params, &model, spec->where));
+        }
+      }
+      const StreamFormat& f = graph.format(step.input);
+      const MutableFrames room(input.room.data(), f.scalar, f.size(), step.frames, f.size());
+      input.stream->samples->read(input.next, room);
+      if (std::find(input.masked.begin(), input.masked.end(), 1) != input.masked.end()) {
+        if (f.scalar == Scalar::f32) apply_masks(room.as<float>(), input.masked);
+        else apply_masks(room.as<double>(), input.masked);
+      }
+      Block block;
+      block.x = room;
+      block.first_frame = input.next;
+      block.events = events;
+      input.next += step.frames;
+      graph.push(step.input, block);
+      if (failure) std::rethrow_exception(failure);
+      if (options.progress && number % 256 == 0)
+        options.progress(static_cast<double>(number) / static_cast<double>(total), "streaming");
+    }
+  if (partition.finished) graph.flush();
+  if (failure) std::rethrow_exception(failure);
+  if (options.counters) {
+    if (auto n = graph.lost_events()) options.counters->get("graph", "lost_events").add(n);
+    if (auto n = graph.dropped_items()) options.counters->get("graph", "dropped_items").add(n);
+  }
+  return formats;
+}
+
+/// The partition holds for a pipeline that reads what the live one read.
+bool follows_partition(const Recording& recording, const std::vector<NodeSpec>& nodes) {
+  if (!recording.partition || recording.partition->inputs.empty()) return false;
+  const auto& inputs = recording.partition->inputs;
+  const auto names = input_names(recording, nodes);
+  return std::all_of(names.begin(), names.end(),
+                     [&](auto& n) { return std::find(inputs.begin(), inputs.end(), n) != inputs.end(); });
+}
+
 }  // namespace
 
 std::vector<std::string> input_names(const Recording& recording, const std::vector<NodeSpec>& given) {
@@ -377,6 +480,7 @@ std::map<std::string, StreamFormat> run_offline(const Registry& registry, const 
   std::set<std::string> wanted;
   for (auto& [name, sink] : sinks) wanted.insert(name);
   auto nodes = ancestors(recording, with_sources(recording, given), wanted);
+  if (follows_partition(recording, nodes)) return run_partition(registry, recording, nodes, options, sinks);
 
   // whole-recording stages that work row by row leave the stream: what they give becomes an input of the rest
   Graph plan(registry, inputs_of(recording, input_names(recording, nodes)), nodes, options.precision, 1,

@@ -28,7 +28,8 @@ struct RunOptions {
 
 /// Runs `nodes` over the recording's streams they name; each sink gets the frames of its edge in order, on the calling
 /// thread or one at a time. Stages whose memory is the whole recording and that work row by row run in row tiles
-/// over a temporary file. Returns the format of every sink's edge.
+/// over a temporary file. A live recording (Recording::partition) is given to the graph in the very blocks it came in,
+/// with its masks and swaps, when the nodes read nothing else. Returns the format of every sink's edge.
 /// Events go with the time-axis inputs. Throws Error (Interrupted when cancelled).
 std::map<std::string, StreamFormat> run_offline(const Registry& registry, const Recording& recording,
                                                 const std::vector<NodeSpec>& nodes, const RunOptions& options,

@@ -138,6 +138,13 @@ Label Label::of(std::string_view text) {
   l.id_ = at->second;
   return l;
 }
+Label Label::from_id(std::int32_t id) {
+  auto& all = labels();
+  std::lock_guard lock(all.mutex);
+  Label l;
+  if (id > 0 && static_cast<std::size_t>(id) < all.texts.size()) l.id_ = id;
+  return l;
+}
 const std::string& Label::text() const {
   auto& all = labels();
   std::lock_guard lock(all.mutex);

@@ -143,6 +143,8 @@ class Label {
  public:
   Label() = default;
   static Label of(std::string_view text);
+  /// The label of that id(); the empty one where there is none.
+  static Label from_id(std::int32_t id);
   const std::string& text() const;
   std::int32_t id() const noexcept { return id_; }
   bool operator==(const Label&) const = default;

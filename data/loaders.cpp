@@ -17,6 +17,7 @@
 #include "io/csv.h"
 #include "io/npy.h"
 #include "io/open.h"
+#include "io/session.h"
 #include "io/store.h"
 
 namespace percept::data {
@@ -286,6 +287,7 @@ Recording outline_input(const Value& input, const fs::path& base, const std::str
   if (input.contains("file")) {
     const fs::path path = base / needed_text(input, "file", where);
     if (path.extension() == ".percept") return io::open_store(path);
+    if (path.extension() == ".session") return io::open_session(path);
     r.streams.push_back(io::outline_stream(path, with_paths(options, base), where));
     r.name = r.streams[0].name;
     return r;

@@ -20,6 +20,7 @@
 #include "io/input_file.h"
 #include "io/mat.h"
 #include "io/npy.h"
+#include "io/session.h"
 #include "io/store.h"
 
 namespace percept::io {
@@ -27,7 +28,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-enum class Kind { csv, npy, mat, hdf5, store, idx, nifti, gifti };
+enum class Kind { csv, npy, mat, hdf5, store, idx, nifti, gifti, session };
+
+/// A file that is a whole recording of percept's own, and states its own clocks.
+bool is_recording(Kind k) { return k == Kind::store || k == Kind::session; }
+Recording open_own(const fs::path& file, Kind k) { return k == Kind::store ? open_store(file) : open_session(file); }
 
 std::optional<Kind> find_kind(const fs::path& file) {
   const auto lower = [](std::string s) {
@@ -47,17 +52,20 @@ std::optional<Kind> find_kind(const fs::path& file) {
   if (e == ".mat") return Kind::mat;
   if (e == ".h5" || e == ".hdf5" || e == ".nwb") return Kind::hdf5;
   if (e == ".percept") return Kind::store;
+  if (e == ".session") return Kind::session;
   return std::nullopt;
 }
 Kind kind_of(const fs::path& file) {
   if (const auto kind = find_kind(file)) return *kind;
   const std::string e = file.extension().string();
   throw DataError(file.string(), "extension",
-                  ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .nii, .nii.gz, .gii, .gii.gz, .idx, -ubyte.gz or .percept",
+                  ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .nii, .nii.gz, .gii, .gii.gz, .idx, -ubyte.gz, .session or "
+                  ".percept",
                   e.empty() ? "none" : e);
 }
 const char* kind_name(Kind k) {
-  static constexpr const char* kNames[] = {"csv", "npy", "mat", "hdf5", "percept store", "idx", "nifti", "gifti"};
+  static constexpr const char* kNames[] = {"csv", "npy",   "mat",   "hdf5",        "percept store",
+                                           "idx", "nifti", "gifti", "live session"};
   return kNames[static_cast<int>(k)];
 }
 
@@ -327,11 +335,11 @@ Recording make_stream(const fs::path& file, const Value& options, bool head_only
   require_file(file);
   refuse_others(file, kind, options, where);
   Recording r;
-  if (kind == Kind::store) {
+  if (is_recording(kind)) {
     for (const char* key : {"rate_hz", "start_s", "unit", "transpose"})
       if (options.contains(key))
         throw ConfigError(where + "." + key, "", fmt::format("nothing: {} states its own", file.string()));
-    const Recording all = open_store(file);
+    const Recording all = open_own(file, kind);
     r.streams.push_back(p.variable.empty() && all.streams.size() == 1 ? all.streams[0]
                                                                       : all.stream(p.variable, where + ".variable"));
     return r;
@@ -395,9 +403,9 @@ Stream outline_stream(const fs::path& file, const Value& options, const std::str
 
 Recording open_recording(const fs::path& file, const Value& options, const std::string& where) {
   Recording r;
-  if (kind_of(file) == Kind::store) {
+  if (const Kind kind = kind_of(file); is_recording(kind)) {
     refuse_unknown_keys(options, {}, where);
-    r = open_store(file);
+    r = open_own(file, kind);
   } else {
     r = open_part(file, options, where);
     r.name = r.streams[0].name;
@@ -474,8 +482,9 @@ Value describe_file(const fs::path& file) {
         contents.push_back(std::move(item));
       }
       break;
+    case Kind::session:
     case Kind::store: {
-      const Recording r = open_store(file);
+      const Recording r = open_own(file, kind);
       d["name"] = r.name;
       d["meta"] = r.meta;
       d["events"] = r.events.size();
@@ -535,6 +544,12 @@ void check_file(const fs::path& file) {
       break;  // a child process has read all of it
     case Kind::hdf5:
       list_hdf5(file);
+      break;
+    case Kind::session:  // every byte of it goes through its checksum
+      if (const auto scan = scan_session(file, [](const SessionRecordView&) {}); scan.cut_bytes > 0)
+        throw DataError(file.string(), fmt::format("byte {}", scan.good_bytes), "a whole record",
+                        fmt::format("{} bytes that are none (what is before them can be used)", scan.cut_bytes));
+      open_session(file);
       break;
     case Kind::store:
       for (const auto& s : open_store(file).streams) add_range(ignored, *s.samples, s.format.size());

@@ -1,11 +1,12 @@
-/// Any file that percept reads, by its extension.
+/// Any file that percept reads, by its extension; of a live session (.session) all that can be used, also when it was
+/// cut off.
 ///
 /// Options (all but the first optional; an unknown key is a ConfigError):
 ///   header     .csv, .tsv: must be stated (true or false)
 ///   delimiter  .csv: one character, default ","; .tsv is always tab
 ///   allow_inf  .csv, .tsv: default false
 ///   variable   .mat: name of the variable; .h5: path of the data set; .percept: name of the stream.
-///              May be left out when only one can be read
+///              (so .session). May be left out when only one can be read
 ///   transpose  .csv, .tsv, .npy (2-D), .mat, .h5: the second axis is frames, default false (the first is)
 ///   rate_hz    frames get a clock; without it they are items with keys 0, 1, ... (a .percept file has its own)
 ///   start_s    time of the first frame, default 0; needs rate_hz
