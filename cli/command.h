@@ -40,6 +40,8 @@ Command gallery_command();
 Command stages_command();
 Command data_command();
 Command rerun_command();
+Command live_command();
+Command replay_command();
 Command completion_command();
 Command docs_command();
 /// All of them, in the order of the help page.

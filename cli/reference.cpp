@@ -145,7 +145,8 @@ Value pipeline_schema(const Registry& registry) {
                                                       {"search", search},
                                                       {"score", list(table)},
                                                       {"run", table},
-                                                      {"output", table}})},
+                                                      {"output", table},
+                                                      {"live", table}})},
                         {"required", Value::array({"input", "stage"})},
                         {"additionalProperties", false}});
 }
@@ -164,8 +165,15 @@ std::string reference_markdown(const Registry& registry) {
   s += "\n## Sections of a pipeline file\n";
   auto sections = pipeline_sections();
   sections.insert(sections.begin(), evaluation::split_section());
+  const auto live = live_sections();
+  sections.insert(sections.end(), live.begin(), live.end());
   for (auto& section : sections)
     s += fmt::format("\n### {}\n\n{}\n{}", section.name, section.doc, params_table(section.params));
+  for (auto& [title, kinds] : {std::pair{"source", &source_kinds()}, {"outlet", &outlet_kinds()}}) {
+    s += fmt::format("\n## Live {}s\n\n`percept live --{} KIND:KEY=VALUE,KEY=VALUE`, or `{}` of `[live]`.\n", title,
+                     title[0] == 's' ? "source" : "output", title[0] == 's' ? "source" : "output");
+    for (auto& k : *kinds) s += fmt::format("\n### {} {}\n\n{}\n{}", title, k.name, k.doc, params_table(k.params));
+  }
   s += "\n## Samplers\n\nOf diffusion models (`reconstruction/diffusion/sampler.h`). A posterior sampler takes a "
        "measurement "
        "y = A(x) + noise; the others draw from the prior.\n";

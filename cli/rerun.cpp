@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "cli/command.h"
+#include "cli/live_session.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/threads.h"
@@ -16,7 +17,9 @@ Command rerun_command() {
           [](CLI::App& app, Global& global) -> std::function<Value()> {
             auto folder = std::make_shared<std::string>();
             auto output = std::make_shared<std::string>();
-            app.add_option("run", *folder, "Folder that percept run wrote")->required()->type_name("DIR");
+            app.add_option("run", *folder, "Folder that percept run or percept live --record wrote")
+                ->required()
+                ->type_name("DIR");
             app.add_option("-o,--output", *output, "Where the repetition goes (default: DIR.rerun)")->type_name("DIR");
             add_json(app, global);
             app.footer(
@@ -26,6 +29,14 @@ Command rerun_command() {
                 "not.");
             return [=, &global]() -> Value {
               const fs::path old = *folder;
+              if (old.extension() == ".session" || fs::exists(old / kSessionFile)) {
+                Value result = rerun_session(old);
+                if (!global.json)
+                  fmt::print("all {} decoded frames of '{}' are the same, bit for bit{}\n",
+                             result.at("frames").as_integer(), result.at("node").as_string(),
+                             result.at("complete").as_bool() ? "" : " (the session was cut off)");
+                return result;
+              }
               if (!fs::exists(old / "provenance.json"))
                 throw DataError(*folder, "provenance.json", "a folder that percept run wrote", "none");
               const Value origin = read_json(old / "provenance.json");

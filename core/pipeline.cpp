@@ -11,8 +11,8 @@ namespace percept {
 
 namespace {
 
-const std::vector<std::string> kSections{"title", "description", "input", "prior", "stage",
-                                         "split", "search",      "score", "run",   "output"};
+const std::vector<std::string> kSections{"title",  "description", "input", "prior",  "stage", "split",
+                                         "search", "score",       "run",   "output", "live"};
 const std::vector<std::string> kConfounds{"time", "trial", "past", "shuffled", "mean", "class", "no_brain"};
 
 /// For the reference page: the values are read by read_prior(), because labels may be numbers or texts.
@@ -408,11 +408,11 @@ void apply_overrides(Value& config, const std::vector<std::string>& overrides) {
     const std::string head = o.substr(0, dot), key = o.substr(dot + 1, equals - dot - 1);
     Value value = parse_toml_value(o.substr(equals + 1));
     value.line = 0;  // it stands in no file
-    if (head == "input" || head == "run" || head == "output" || head == "search") {
+    if (head == "input" || head == "run" || head == "output" || head == "search" || head == "live") {
       config[head].set_path(key, value);
       continue;
     }
-    std::vector<std::string> names{"input", "run", "output", "search"};
+    std::vector<std::string> names{"input", "run", "output", "search", "live"};
     bool found = false;
     for (const char* list : {"prior", "stage", "split", "score"}) {
       Value* items = config.find(list);
@@ -571,6 +571,10 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
   p.report = output.report;
   p.save_predictions = output.predictions;
   p.save_models = output.models;
+  if (auto* v = config.find("live")) {
+    if (!v->is_table()) throw ConfigError(file + ": live", to_json(*v), "a table: write [live]");
+    p.live = *v;
+  }
   return p;
 }
 

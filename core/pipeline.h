@@ -110,6 +110,7 @@ struct Pipeline {
   bool report = true;
   bool save_predictions = true;
   bool save_models = true;
+  Value live = Value::table();      ///< [live], read by realtime/live_settings.h
   Value resolved = Value::table();  ///< the whole configuration after --set, for provenance
 
   /// nullptr when there is none of that name.

@@ -41,4 +41,20 @@ void wake(const Descriptor& wake) noexcept {
   [[maybe_unused]] const auto written = ::write(wake.get(), &one, sizeof one);
 }
 
+NoBrokenPipe::NoBrokenPipe() noexcept {
+  sigset_t pending;
+  sigpending(&pending);
+  was_pending_ = sigismember(&pending, SIGPIPE);
+  sigemptyset(&pipe_);
+  sigaddset(&pipe_, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+}
+NoBrokenPipe::~NoBrokenPipe() {
+  const timespec none{};
+  if (!was_pending_)
+    while (sigtimedwait(&pipe_, nullptr, &none) == -1 && errno == EINTR) {
+    }
+  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
 }  // namespace percept

@@ -1,6 +1,7 @@
 /// What the sources share that wait for the system.
 #pragma once
 
+#include <csignal>
 #include <cstdint>
 #include <utility>
 
@@ -26,5 +27,18 @@ bool wait_readable(int fd, int wake, std::int64_t timeout_ns) noexcept;
 /// An eventfd to end wait_readable() with. Throws Error.
 Descriptor make_wake();
 void wake(const Descriptor& wake) noexcept;
+
+/// While it lives a write to a connection that broke is an error of this thread's call, not the end of the program.
+class NoBrokenPipe {
+ public:
+  NoBrokenPipe() noexcept;
+  ~NoBrokenPipe();
+  NoBrokenPipe(const NoBrokenPipe&) = delete;
+  NoBrokenPipe& operator=(const NoBrokenPipe&) = delete;
+
+ private:
+  sigset_t pipe_, before_;
+  bool was_pending_ = false;
+};
 
 }  // namespace percept

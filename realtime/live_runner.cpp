@@ -304,6 +304,7 @@ const StreamFormat& LiveRunner::format(const std::string& node) const {
   const Place at = place_of(node);
   return at.section->graph->format(at.index);
 }
+bool LiveRunner::on_push_thread(const std::string& node) const { return place_of(node).section == sections_[0].get(); }
 void LiveRunner::on_output(const std::string& node, SinkFn sink) {
   const Place at = place_of(node);
   at.section->graph->on_output(at.index, std::move(sink));

@@ -41,7 +41,7 @@ struct LiveCounts : SequenceCounts {
   std::vector<SequenceCounts> inputs;
 };
 
-/// One block as the graph was given it. The same steps give the same bits again (core/runner.h: Partition).
+/// One block as the graph was given it. The same steps give the same bits again (core/recording.h: LivePartition).
 struct LiveStep {
   int input = 0;
   std::int64_t first_frame = 0;
@@ -77,6 +77,8 @@ class LiveRunner {
 
   /// The format of the edge that a node or input gives. Throws ConfigError when there is none of that name.
   const StreamFormat& format(const std::string& node) const;
+  /// Whether a node runs on the thread of push(), not behind a queue. Throws ConfigError when there is none of that name.
+  bool on_push_thread(const std::string& node) const;
   /// Who gets the frames of a node: on the thread of push(), or on the queue's for a node behind one. Before the first
   /// push.
   void on_output(const std::string& node, SinkFn sink);

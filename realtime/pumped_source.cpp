@@ -44,7 +44,6 @@ void PumpedSource::run() noexcept {
     free_.pop();
     Item& item = items_[static_cast<std::size_t>(at)];
     item.packet = packet;
-    if (item.packet.received_ns == 0) item.packet.received_ns = steady_ns();
     const MutableFrames room(item.bytes.data(), packet.x.scalar, packet.x.rows, packet.x.frames, packet.x.rows);
     copy_frames(packet.x, room);
     item.packet.x = room;

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <hiredis/hiredis.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +15,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "realtime/descriptor.h"
 
 namespace percept {
 
@@ -231,32 +231,6 @@ std::string RedisIntake::trouble() const {
 }
 
 namespace {
-/// hiredis writes to a connection that broke: that must be an error, not the end of the program.
-class NoBrokenPipe {
- public:
-  NoBrokenPipe() {
-    sigset_t pending;
-    sigpending(&pending);
-    was_pending_ = sigismember(&pending, SIGPIPE);
-    sigemptyset(&pipe_);
-    sigaddset(&pipe_, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
-  }
-  ~NoBrokenPipe() {
-    const timespec none{};
-    if (!was_pending_)
-      while (sigtimedwait(&pipe_, nullptr, &none) == -1 && errno == EINTR) {
-      }
-    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  NoBrokenPipe(const NoBrokenPipe&) = delete;
-  NoBrokenPipe& operator=(const NoBrokenPipe&) = delete;
-
- private:
-  sigset_t pipe_, before_;
-  bool was_pending_ = false;
-};
-
 bool is_text(const redisReply* r) { return r && (r->type == REDIS_REPLY_STRING || r->type == REDIS_REPLY_STATUS); }
 bool is_array(const redisReply* r) { return r && r->type == REDIS_REPLY_ARRAY; }
 std::string_view text(const redisReply* r) { return {r->str, static_cast<std::size_t>(r->len)}; }

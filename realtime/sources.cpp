@@ -53,7 +53,10 @@ std::unique_ptr<Source> make_replay(const Value& params, const SourceSettings& s
       p.file.empty() ? settings.recording() : io::open_recording(settings.base / p.file, Value::table(), where);
   std::string stream = p.stream;
   if (stream.empty() && recording.find(settings.stream)) stream = settings.stream;
-  if (stream.empty() && recording.streams.size() == 1) stream = recording.streams[0].name;
+  // a pipeline that names none reads the first, and so does one of a single stream
+  if (stream.empty() && !recording.streams.empty() &&
+      (recording.streams.size() == 1 || (p.file.empty() && settings.stream.empty())))
+    stream = recording.streams[0].name;
   recording.stream(stream, where + ".stream");
   ReplayOptions options;
   options.packet = p.packet;
@@ -73,7 +76,7 @@ std::unique_ptr<Source> make_simulator(const Value& params, const std::string& w
 }
 
 struct Row {
-  SourceKind kind;
+  DeviceKind kind;
   std::function<std::unique_ptr<Source>(const Value&, const SourceSettings&, const std::string&)> make;
 };
 const std::vector<Row>& rows() {
@@ -101,68 +104,27 @@ const std::vector<Row>& rows() {
   return all;
 }
 
-const Row& row_of(const std::string& use, const std::string& where) {
-  std::vector<std::string> names;
-  for (auto& r : rows()) {
-    if (r.kind.name == use) return r;
-    names.push_back(r.kind.name);
-  }
-  throw ConfigError(where, "\"" + use + "\"",
-                    fmt::format("one of {}{}", fmt::join(names, ", "), did_you_mean(use, names)));
-}
 }  // namespace
 
-const std::vector<SourceKind>& source_kinds() {
-  static const std::vector<SourceKind> kinds = [] {
-    std::vector<SourceKind> all;
+const std::vector<DeviceKind>& source_kinds() {
+  static const std::vector<DeviceKind> kinds = [] {
+    std::vector<DeviceKind> all;
     for (auto& r : rows()) all.push_back(r.kind);
     return all;
   }();
   return kinds;
 }
 
-SourceSpec parse_source(std::string_view text, const std::string& where) {
-  SourceSpec spec;
-  const auto colon = text.find(':');
-  spec.use = text.substr(0, colon);
-  row_of(spec.use, where);
-  if (colon == text.npos) return spec;
-  text.remove_prefix(colon + 1);
-  while (!text.empty()) {
-    // up to the next comma that is not inside a list or a text
-    int depth = 0;
-    bool quoted = false;
-    std::size_t end = 0;
-    for (; end < text.size(); ++end) {
-      const char c = text[end];
-      if (c == '"') quoted = !quoted;
-      if (quoted) continue;
-      depth += (c == '[') - (c == ']');
-      if (c == ',' && depth == 0) break;
-    }
-    const std::string_view one = text.substr(0, end);
-    const auto equals = one.find('=');
-    if (equals == one.npos || equals == 0) throw ConfigError(where, std::string(one), "KIND:KEY=VALUE,KEY=VALUE");
-    spec.params[one.substr(0, equals)] = parse_toml_value(one.substr(equals + 1));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return spec;
+DeviceSpec parse_source(std::string_view text, const std::string& where) {
+  return parse_device(text, source_kinds(), where);
+}
+DeviceSpec read_source(const Value& table, const std::string& where) {
+  return read_device(table, source_kinds(), where);
 }
 
-SourceSpec read_source(const Value& table, const std::string& where) {
-  if (table.is_string()) return parse_source(table.as_string(), where);
-  const Value* use = table.find("use");
-  if (!use || !use->is_string()) throw ConfigError(where + ".use", "", "the kind of source: udp, lsl, ...");
-  SourceSpec spec;
-  spec.use = use->as_string();
-  row_of(spec.use, where + ".use");
-  spec.params = table;
-  spec.params.erase("use");
-  return spec;
-}
-
-std::unique_ptr<Source> make_source(const SourceSpec& spec, const SourceSettings& settings, const std::string& where) {
-  return row_of(spec.use, where).make(spec.params, settings, fmt::format("{}: {}", where, spec.use));
+std::unique_ptr<Source> make_source(const DeviceSpec& spec, const SourceSettings& settings, const std::string& where) {
+  return rows()[kind_at(source_kinds(), spec.use, where)].make(spec.params, settings,
+                                                               fmt::format("{}: {}", where, spec.use));
 }
 
 }  // namespace percept

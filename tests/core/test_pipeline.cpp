@@ -161,7 +161,7 @@ TEST(Pipeline, UnknownStageKeyOrSection) {
   EXPECT_EQ(
       refusal(with("[[split]]", "[[splitt]]")),
       "a.toml.splitt (line 11): expected one of title, description, input, prior, stage, split, search, score, run, "
-      "output (did you mean 'split'?)");
+      "output, live (did you mean 'split'?)");
   EXPECT_EQ(refusal(kGood + "[run]\nblok = 3\n"),
             "a.toml: run.blok (line 17): expected one of precision, block, seed (did you mean 'block'?)");
   EXPECT_THAT(refusal(with("metrics = [\"r2\"]", "metric = [\"r2\"]")),

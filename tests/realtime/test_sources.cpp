@@ -174,6 +174,7 @@ class Burst final : public Source {
     event_ = {.onset_s = 0.001, .id = at_};
     packet = {};
     packet.x = FrameSpan<const double>{x_.data(), 2, 1, 2};
+    packet.received_ns = 1000 + at_;
     packet.counter = at_++;
     packet.events = {&event_, 1};
     return Got::packet;
@@ -205,7 +206,7 @@ TEST(PumpedSource, LosesNothingHoweverSlowTheTaker) {
     ASSERT_EQ(p.counter, next);
     ASSERT_EQ(p.x.as<double>().frame(0)[1], -static_cast<double>(next));
     ASSERT_EQ(p.events[0].id, next);
-    EXPECT_NE(p.received_ns, 0);
+    EXPECT_EQ(p.received_ns, 1000 + next) << "the wait in the ring counts";
     if (++next % 1000 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   EXPECT_EQ(next, 5000);

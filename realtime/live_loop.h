@@ -1,0 +1,138 @@
+/// The loop of a live session: sources in, the graph, checks, and decoded states out, on one real-time thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "realtime/channel_health.h"
+#include "realtime/latest.h"
+#include "realtime/live_runner.h"
+#include "realtime/outlets.h"
+#include "realtime/output_guard.h"
+#include "realtime/real_time.h"
+#include "realtime/recorder.h"
+#include "realtime/wakeup.h"
+
+namespace percept {
+
+/// What the loop last did, for whoever looks (a page, a terminal): plain data.
+struct LiveState {
+  static constexpr Index kMostRows = 64, kMostInputs = 8;
+  std::int64_t frames = 0;  ///< decoded so far
+  double time_s = 0;        ///< recording time of the last
+  double age_s = 0;         ///< of the newest data, when this was written
+  Hold hold = Hold::waiting;
+  Index rows = 0;
+  std::array<double, kMostRows> value{}, sd{};
+  double covariance_01 = 0;  ///< of the first two rows: with sd their ellipse; NaN: none
+  std::int64_t deadline_misses = 0;
+  std::int64_t limited_frames = 0, held_frames = 0, holds = 0;
+  std::int64_t written_ns = 0;
+  struct Clock {
+    bool known = false, holding = false;
+    double offset_s = 0, drift = 0, residual_s = 0, uncertainty_s = 0;  ///< offset: local minus device
+    std::int64_t jumps = 0;
+  };
+  std::array<Clock, kMostInputs> clocks{};
+  std::array<Index, kMostInputs> bad_channels{};
+};
+
+/// Runs sources through a LiveRunner. One packet at a time: it is recorded as it came, its channels are checked and
+/// masked, it goes through the graph, and each decoded frame through the guard to every outlet. Whatever takes time
+/// (disk, network, page) has its own thread behind a ring.
+class LiveLoop {
+ public:
+  struct Params {
+    double deadline_s = 0.005, wait_s = 0.02;
+    static constexpr auto fields() {
+      return std::tuple{
+          field("deadline_s", &Params::deadline_s, "s",
+                "A packet whose states are out later than this after it arrived is counted as a miss.", 1e-6, 3600),
+          field("wait_s", &Params::wait_s, "s",
+                "With hold_packets: how long an earlier packet is waited for before its frames count as missing.", 0,
+                60)};
+    }
+  };
+  struct Setup {
+    LiveRunner* runner = nullptr;
+    std::vector<std::unique_ptr<Source>> sources;  ///< one for each input of the runner, in order
+    std::string node;                              ///< whose frames are the decoded state; on the thread of push()
+    Params loop;
+    RealTimeParams real_time;
+    OutputGuard::Params guard;
+    ChannelHealth::Params health;
+    std::vector<std::unique_ptr<Outlet>> outlets;
+    Recorder* recorder = nullptr;  ///< lane 0 is the loop's; output 0 the node
+    double duration_s = 0;         ///< 0: until the sources end
+    std::string where = "live";
+  };
+  /// Throws ConfigError: sources that do not fit the runner, a node behind a queue, limits that do not fit its rows.
+  explicit LiveLoop(Setup setup);
+  ~LiveLoop();
+
+  /// Starts the sources and runs until they end, the time is over or stop(), on this thread, which becomes a real-time
+  /// one where permitted. Throws what starting a source throws, nothing later. Once.
+  void run();
+
+  // --- any thread ---------------------------------------------------------------------------------------------------
+  void stop() noexcept;
+  /// Emergency stop: the output is held from the next moment on (a few milliseconds at most without a packet) until it
+  /// is released. `why`: who stopped it, kept for the report.
+  void emergency(bool on) noexcept { emergency_.store(on, std::memory_order_release); }
+  bool emergency() const noexcept { return emergency_.load(std::memory_order_acquire); }
+  /// Takes a channel out by hand, or hands it back to the checks. False when too many wait.
+  bool mask(int input, Index row, bool out);
+  bool running() const noexcept { return running_.load(std::memory_order_acquire); }
+  /// The newest state. For one looking thread at a time.
+  LiveState state();
+  /// Everything that is counted: packets and frames by fate, latencies [s], clocks, channels, outlets, recorder, notes.
+  Value report();
+  const std::vector<std::string>& rows() const { return guard_.row_names(); }
+  const ChannelHealth& health(int input) const;
+
+ private:
+  struct Input;
+  struct Command {
+    int input = 0;
+    Index row = 0;
+    bool out = false;
+  };
+  void take(Input& input, const Packet& packet) noexcept;
+  void decoded(const Block& block) noexcept;
+  void send(std::int64_t frame, double time_s, std::int64_t received_ns) noexcept;
+  void look_around(std::int64_t now_ns) noexcept;
+  /// How old the newest data are [s]; of the input that lags most.
+  double update_conditions(std::int64_t now_ns) noexcept;
+  void tell(const char* label, double value) noexcept;
+
+  Setup setup_;
+  LiveRunner& runner_;
+  OutputGuard guard_;
+  StreamFormat format_;
+  std::vector<std::unique_ptr<Input>> inputs_;
+  std::shared_ptr<Wakeup> wakeup_;
+  std::vector<std::string> notes_;
+  std::atomic<bool> stopped_{false}, running_{false}, emergency_{false};
+  std::mutex command_mutex_;  ///< of those who give commands
+  SpscRing<Command> commands_{256};
+  // of the loop's thread
+  std::int64_t pushed_ = 0, last_look_ns_ = 0, last_clock_ns_ = 0, last_frame_ = -1;
+  std::int64_t received_ns_ = 0, corrected_ns_ = 0;  ///< of the packet that is being decoded
+  double last_time_s_ = 0;
+  std::int64_t frames_ = 0, misses_ = 0;
+  Index channels_ = 0, bad_ = 0;
+  Hold told_ = Hold::waiting;
+  Label hold_label_, release_label_;
+  LatencyHistogram age_;  ///< from the (corrected) time of the data to their state being out
+  Latest<LiveState> latest_;
+  std::mutex look_mutex_;  ///< of those who look
+};
+
+}  // namespace percept

@@ -1,0 +1,44 @@
+/// The [live] section of a pipeline file.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/pipeline.h"
+#include "realtime/device_spec.h"
+#include "realtime/live_loop.h"
+
+namespace percept {
+
+/// How a pipeline runs live. Everything has a default but where the data come from.
+///
+///     [live]
+///     source = "udp:port=51000"          # or { use = "udp", port = 51000 }; a list for several inputs
+///     output = ["redis:stream=cursor"]   # nobody, if it is left out
+///     node = "kalman"                    # default: the node of the first [[score]], else the last stage
+///     [live.guard]
+///     low = -0.2
+///     high = 0.2
+struct LiveSettings {
+  std::vector<DeviceSpec> sources, outlets;
+  std::string node;
+  LiveOptions runner;
+  LiveLoop::Params loop;
+  RealTimeParams real_time;
+  OutputGuard::Params guard;
+  ChannelHealth::Params health;
+  std::string where;
+};
+
+/// Throws ConfigError naming the key.
+LiveSettings read_live(const Pipeline& pipeline);
+
+/// The stages that `node` needs, in order, each with its `from` filled in; models are left to the caller. inputs: the
+/// names of the streams that they read, in the order they are first read; "" for the one that the first stage reads
+/// without naming it. Throws ConfigError when there is no such node.
+std::vector<NodeSpec> live_nodes(const Pipeline& pipeline, const std::string& node, std::vector<std::string>& inputs);
+
+/// For the reference page: [live] and its tables.
+std::vector<SectionInfo> live_sections();
+
+}  // namespace percept

@@ -1,0 +1,150 @@
+/// percept live, percept replay and the recordings they leave, as processes.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "io/session.h"
+#include "tests/cli/program.h"
+
+namespace percept::cli_test {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+/// The workbench with its pipeline fitted.
+fs::path fitted() {
+  const fs::path folder = workbench();
+  const Result fit = percept(folder, {"fit", "base.toml"});
+  EXPECT_EQ(fit.code, 0) << fit.error;
+  return folder;
+}
+
+TEST(Live, AReplayIsTheOfflineRunAndCanBeRepeated) {
+  const fs::path folder = fitted();
+  const Result live =
+      percept(folder, {"replay", "base.toml", "--speed", "0", "--packet", "7", "--record", "monday", "--json"});
+  ASSERT_EQ(live.code, 0) << live.error;
+  const Value v = live.json();
+  EXPECT_EQ(v.at("decoded_frames").as_integer(), 200);
+  EXPECT_EQ(v.at("inputs").at("activity").at("frames").as_integer(), 200);
+  EXPECT_EQ(v.at("recorder").at("lost_records").as_integer(), 0);
+  EXPECT_TRUE(v.at("finished").as_bool());
+
+  const Recording r = io::open_session(folder / "monday" / "live.session");
+  EXPECT_TRUE(r.meta.at("live").at("complete").as_bool());
+  EXPECT_EQ(r.streams[0].frames(), 200);
+
+  const Result again = percept(folder, {"rerun", "monday", "--json"});
+  ASSERT_EQ(again.code, 0) << again.error;
+  EXPECT_EQ(again.json().at("identical").as_integer(), 200);
+  EXPECT_EQ(percept(folder, {"info", "monday/live.session"}).code, 0);
+  EXPECT_EQ(percept(folder, {"check", "monday/live.session"}).code, 0);
+
+  const Result there = percept(folder, {"replay", "base.toml", "--speed", "0", "--record", "monday"});
+  EXPECT_EQ(there.code, 3);
+  EXPECT_THAT(there.error, HasSubstr("a new folder for the recording"));
+}
+
+TEST(Live, ADamagedModelOrRecordingIsNotRepeated) {
+  const fs::path folder = fitted();
+  ASSERT_EQ(percept(folder, {"replay", "base.toml", "--speed", "0", "--record", "r"}).code, 0);
+  // cut off in the middle: what is whole is still repeated
+  const auto bytes = fs::file_size(folder / "r" / "live.session");
+  fs::resize_file(folder / "r" / "live.session", bytes / 2);
+  const Result half = percept(folder, {"rerun", "r", "--json"});
+  ASSERT_EQ(half.code, 0) << half.error;
+  EXPECT_GT(half.json().at("frames").as_integer(), 20);
+  EXPECT_LT(half.json().at("frames").as_integer(), 199);
+  EXPECT_FALSE(half.json().at("complete").as_bool());
+  // another model
+  ASSERT_EQ(percept(folder, {"fit", "base.toml", "-o", "other", "--set", "kalman.target=kinematics", "--set",
+                             "official.train_rows=[0,80]"})
+                .code,
+            0);
+  fs::remove_all(folder / "r" / "models" / "kalman");
+  fs::copy(folder / "other" / "kalman", folder / "r" / "models" / "kalman", fs::copy_options::recursive);
+  const Result other = percept(folder, {"rerun", "r"});
+  EXPECT_EQ(other.code, 3);
+  EXPECT_THAT(other.error, HasSubstr("the model of the session"));
+}
+
+TEST(Live, StatesGoOutAsLinesOfJson) {
+  const fs::path folder = fitted();
+  const Result r = percept(folder, {"replay", "base.toml", "--speed", "0", "--output", "stdout", "--quiet"});
+  ASSERT_EQ(r.code, 0) << r.error;
+  const auto line = r.out.substr(0, r.out.find('\n'));
+  const Value first = parse_json(line, "line");
+  EXPECT_EQ(first.at("frame").as_integer(), 0);
+  EXPECT_TRUE(first.contains("sd"));
+  int states = 0;
+  for (std::size_t at = 0; (at = r.out.find("{\"frame\"", at)) != std::string::npos; ++at) ++states;
+  EXPECT_EQ(states, 200);
+}
+
+// a session is ended by a signal, and what was recorded until then is whole
+TEST(Live, EndsOrderlyWhenItIsInterrupted) {
+  const fs::path folder = fitted();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::chdir(folder.c_str()) != 0) ::_exit(9);
+    ::freopen("/dev/null", "w", stdout);
+    ::execl(PERCEPT_PROGRAM, "percept", "replay", "base.toml", "--record", "r", "--quiet", nullptr);
+    ::_exit(9);
+  }
+  const fs::path file = folder / "r" / "live.session";
+  for (int k = 0; k < 400 && !(fs::exists(file) && fs::file_size(file) > 4000); ++k)
+    std::this_thread::sleep_for(std::chrono::milliseconds(25));
+  ::kill(child, SIGUSR1);  // the emergency stop holds the output
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ::kill(child, SIGINT);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  const Recording r = io::open_session(file);
+  EXPECT_TRUE(r.meta.at("live").at("complete").as_bool());
+  EXPECT_LT(r.streams[0].frames(), 200);
+  bool held = false;
+  for (auto& e : r.events) held = held || e.label.text() == "hold";
+  EXPECT_TRUE(held);
+  EXPECT_EQ(percept(folder, {"rerun", "r"}).code, 0);
+}
+
+TEST(Live, SaysWhatIsMissing) {
+  const fs::path folder = workbench();
+  const auto refusal = [&](std::vector<std::string> words, int code = 3) {
+    const Result r = percept(folder, words);
+    EXPECT_EQ(r.code, code) << r.error;
+    EXPECT_EQ(std::count(r.error.begin(), r.error.end(), '\n'), 1) << r.error;
+    return r.error;
+  };
+  EXPECT_THAT(refusal({"replay", "base.toml"}),
+              AllOf(HasSubstr("models/base/kalman"), HasSubstr("percept fit base.toml")));
+  ASSERT_EQ(percept(folder, {"fit", "base.toml"}).code, 0);
+  EXPECT_THAT(refusal({"live", "base.toml"}), HasSubstr("live.source: expected where the data come from"));
+  EXPECT_THAT(refusal({"live", "base.toml", "--source", "upd:port=1"}), HasSubstr("did you mean 'udp'"));
+  EXPECT_THAT(refusal({"live", "base.toml", "--source", "replay:file=z.csv"}), HasSubstr("z.csv"));
+  EXPECT_THAT(refusal({"replay", "base.toml", "--set", "live.nod=kalman"}), HasSubstr("did you mean 'node'"));
+  EXPECT_THAT(refusal({"replay", "base.toml", "--set", "live.node=kalma"}), HasSubstr("did you mean 'kalman'"));
+  EXPECT_THAT(refusal({"replay", "base.toml", "--set", "live.guard.low=[1,2,3]"}), HasSubstr("one for each of 2 rows"));
+  EXPECT_THAT(refusal({"replay", "base.toml", "--set", "live.health=3"}), HasSubstr("write [live.health]"));
+  EXPECT_THAT(refusal({"replay", "base.toml", "--json", "--output", "stdout"}, 2), HasSubstr("exclude each other"));
+  // a device with other channels than the model was fitted on
+  EXPECT_THAT(refusal({"live", "base.toml", "--source", "simulator:channels=8,rate_hz=10,speed=0,duration_s=20"}),
+              HasSubstr("channels"));
+}
+
+TEST(Live, ChecksTheMachine) {
+  const fs::path folder = workbench();
+  const Result r = percept(folder, {"live", "base.toml", "--check", "--json"});
+  ASSERT_EQ(r.code, 0) << r.error;
+  EXPECT_GT(r.json().at("wakeups").as_integer(), 100);
+  EXPECT_GT(r.json().at("late_max_s").as_number(), 0);
+}
+
+}  // namespace
+}  // namespace percept::cli_test
