@@ -64,7 +64,7 @@ struct LiveArguments {
   std::vector<std::string> sources, outputs;
   std::string models, record;
   double duration_s = 0;
-  bool check = false;
+  bool check = false, page = false;
   // percept replay
   std::string file, stream;
   double speed = 1;
@@ -78,6 +78,8 @@ void add_live_options(CLI::App& app, Global& global, LiveArguments& a) {
       ->allow_extra_args(false);
   app.add_option("--models", a.models, "Folder of percept fit (default: models/NAME)")->type_name("DIR");
   app.add_option("--record", a.record, "New folder for everything that comes in and goes out")->type_name("DIR");
+  app.add_flag("--page", a.page,
+               "Serve a page for this machine's browser: state, signal, channels, latencies, commands");
   app.add_option("--duration", a.duration_s, "Stop after so many seconds (default: when the source ends, or Ctrl-C)")
       ->check(CLI::Range(0.0, 1e9));
   app.add_option("--set", a.pipeline.set, "Change one value: NODE.key=value, live.hold_packets=4; may be repeated")
@@ -184,6 +186,26 @@ std::vector<NodeSpec> fitted_nodes(const Pipeline& pipeline, const LiveSettings&
   return nodes;
 }
 
+/// What the page is told once (realtime/live_page.h).
+Value page_about(const Pipeline& pipeline, const std::string& node, const std::vector<std::string>& rows,
+                 const LiveRunner& runner, const std::vector<InputSpec>& inputs) {
+  const StreamFormat& format = runner.format(node);
+  const Part& state = format.find_part("mean") ? *format.find_part("mean") : format.parts.front();
+  Value units = Value::array(), in = Value::array();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::string& unit = i < state.rows.size() && !state.rows[i].unit.empty() ? state.rows[i].unit : state.unit;
+    units.push_back(unit == "1" ? "" : unit);
+  }
+  for (auto& i : inputs)
+    in.push_back(
+        Value::object({{"name", i.name}, {"rate_hz", i.format.rate_hz}, {"rows", Value(i.format.row_names())}}));
+  return Value::object({{"name", pipeline.title.empty() ? pipeline.file.stem().string() : pipeline.title},
+                        {"node", node},
+                        {"rows", Value(rows)},
+                        {"units", units},
+                        {"inputs", in}});
+}
+
 Value run_live(LiveArguments a, Global& global) {
   const auto& registry = builtin_registry();
   if (a.pipeline.file.empty()) throw UsageError("a pipeline file is needed");
@@ -257,6 +279,13 @@ Value run_live(LiveArguments a, Global& global) {
     return v;
   }
 
+  std::unique_ptr<LivePage> page;
+  if (a.page) {
+    page = std::make_unique<LivePage>(loop, page_about(pipeline, settings.node, loop.rows(), runner, inputs),
+                                      settings.page, settings.where + ".page");
+    // not through the log, which may be kept: the address is the key
+    fmt::print(stderr, "page: {}\n", page->url());
+  }
   std::signal(SIGUSR1, on_emergency);
   std::signal(SIGUSR2, on_emergency);
   std::exception_ptr failure;

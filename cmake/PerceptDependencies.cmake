@@ -17,6 +17,7 @@ find_package(pugixml REQUIRED)
 find_package(ITK 5.2 REQUIRED COMPONENTS ITKIONIFTI QUIET)  # one reader, no factory of the others
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(HIREDIS REQUIRED IMPORTED_TARGET hiredis)
+pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)
 pkg_check_modules(MATIO REQUIRED IMPORTED_TARGET matio)
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)  # never the reference BLAS: it is twenty times slower
 pkg_check_modules(FFTW REQUIRED IMPORTED_TARGET fftw3)

@@ -128,7 +128,8 @@ double similarity(const Ssim& ssim, const VectorXd& a, const VectorXd& b) {
   const Index plane = ssim.height() * ssim.width();
   double sum = 0;
   for (Index at = 0; at < a.size(); at += plane) sum += ssim(a.segment(at, plane), b.segment(at, plane));
-  return sum / static_cast<double>(a.size() / plane);
+  const Index planes = a.size() / plane;
+  return sum / static_cast<double>(planes);
 }
 
 }  // namespace

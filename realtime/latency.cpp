@@ -38,6 +38,22 @@ double LatencyHistogram::max_s() const noexcept {
   return static_cast<double>(max_ns_.load(std::memory_order_relaxed)) * 1e-9;
 }
 
+std::vector<std::pair<double, std::int64_t>> LatencyHistogram::bins(std::size_t to_an_octave) const {
+  std::vector<std::pair<double, std::int64_t>> all;
+  const std::size_t step = 16 / to_an_octave;
+  std::size_t used = 0;
+  for (std::size_t i = 0; i < bins_.size(); i += step) {
+    std::int64_t n = 0;
+    for (std::size_t k = i; k < i + step; ++k) n += bins_[k].load(std::memory_order_relaxed);
+    if (n == 0 && all.empty()) continue;
+    const std::size_t last = i + step - 1;
+    all.emplace_back(static_cast<double>((17 + last % 16) << (last / 16)) * 1e-9, n);
+    if (n) used = all.size();
+  }
+  all.resize(used);
+  return all;
+}
+
 void LatencyHistogram::clear() noexcept {
   for (auto& b : bins_) b.store(0, std::memory_order_relaxed);
   max_ns_.store(0, std::memory_order_relaxed);

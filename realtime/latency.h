@@ -3,7 +3,10 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 namespace percept {
 
@@ -15,6 +18,9 @@ class LatencyHistogram {
   /// The time [s] that a share q of the packets did not exceed; 0 when there were none.
   double quantile_s(double q) const noexcept;
   double max_s() const noexcept;
+  /// Upper edge [s] and number of every bin from the first to the last that is not empty, so many to an octave
+  /// (1, 2, 4, 8 or 16).
+  std::vector<std::pair<double, std::int64_t>> bins(std::size_t to_an_octave) const;
   void clear() noexcept;
 
  private:

@@ -13,6 +13,7 @@ namespace percept {
 
 namespace {
 constexpr std::int64_t kWatch = 5'000'000;      ///< how often the watchdog looks without a packet [ns]
+constexpr std::int64_t kShow = 9'500'000;       ///< between two frames of an input for a scope [ns]
 constexpr std::int64_t kClock = 1'000'000'000;  ///< how often a clock is recorded [ns]
 constexpr int kMostAtOnce = 64;                 ///< packets of one source before the watchdog looks again
 constexpr Index kPumpRoom = 4096;
@@ -27,6 +28,7 @@ struct LiveLoop::Input {
   bool ended = false;
   Index bad = 0;                   ///< of its channels
   std::int64_t newest_ns = 0;      ///< of the newest data: corrected where the clock is known
+  std::int64_t shown_ns = 0;       ///< when a frame was last kept for a scope
   std::int64_t held_since_ns = 0;  ///< packets wait for an earlier one since then; 0: none does
 };
 
@@ -115,6 +117,7 @@ void LiveLoop::run() {
   look_around(steady_ns());
   for (auto& outlet : setup_.outlets) outlet->finish();
   running_.store(false, std::memory_order_release);
+  finished_.store(true, std::memory_order_release);
 }
 
 void LiveLoop::take(Input& input, const Packet& given) noexcept {
@@ -132,6 +135,7 @@ void LiveLoop::take(Input& input, const Packet& given) noexcept {
     bad_ += input.bad;
     for (Index row = 0; row < input.health->rows(); ++row) runner_.mask(input.index, row, !input.health->usable(row));
   }
+  if (watched_.load(std::memory_order_relaxed)) show_signal(input, packet);
   received_ns_ = packet.received_ns;
   corrected_ns_ = corrected;
   if (const std::int64_t newest = stamped ? corrected : packet.received_ns; newest > input.newest_ns)
@@ -144,6 +148,24 @@ void LiveLoop::take(Input& input, const Packet& given) noexcept {
   if (runner_.held(input.index) == 0) input.held_since_ns = 0;
   else if (input.held_since_ns == 0) input.held_since_ns = now;
   if (now - last_look_ns_ >= kWatch) look_around(now);
+}
+
+void LiveLoop::show_signal(Input& input, const Packet& packet) noexcept {
+  if (packet.x.frames < 1 || packet.received_ns - input.shown_ns < kShow) return;
+  input.shown_ns = packet.received_ns;
+  SignalFrame& frame = shown_;
+  frame.input = input.index;
+  frame.rows = std::min(packet.x.rows, SignalFrame::kMostRows);
+  const ConstFrames last = packet.x.slice(packet.x.frames - 1, 1).part(0, frame.rows);
+  copy_frames(last, MutableFrames(frame.x.data(), Scalar::f32, frame.rows, 1, frame.rows));
+  signal_.push(frame);  // nobody fetched the last ones: it is left out
+}
+bool LiveLoop::next_signal(SignalFrame& frame) noexcept {
+  const SignalFrame* next = signal_.front();
+  if (!next) return false;
+  frame = *next;
+  signal_.pop();
+  return true;
 }
 
 void LiveLoop::decoded(const Block& block) noexcept {
@@ -270,7 +292,7 @@ Value fates(const SequenceCounts& c) {
 Value LiveLoop::report() {
   const LiveState s = state();
   const LiveCounts counts = runner_.counts();
-  Value r = Value::object({{"finished", !running()}, {"decoded_frames", s.frames}, {"time_s", s.time_s}});
+  Value r = Value::object({{"finished", finished()}, {"decoded_frames", s.frames}, {"time_s", s.time_s}});
   r["hold"] = s.hold == Hold::none ? Value() : Value(text_of(s.hold));
   r["held_frames"] = s.held_frames;
   r["holds"] = s.holds;

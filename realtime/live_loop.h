@@ -44,6 +44,14 @@ struct LiveState {
   std::array<Index, kMostInputs> bad_channels{};
 };
 
+/// One frame of an input as it came, for a scope: its first rows.
+struct SignalFrame {
+  static constexpr Index kMostRows = 256;
+  std::int32_t input = 0;
+  Index rows = 0;
+  std::array<float, kMostRows> x{};
+};
+
 /// Runs sources through a LiveRunner. One packet at a time: it is recorded as it came, its channels are checked and
 /// masked, it goes through the graph, and each decoded frame through the guard to every outlet. Whatever takes time
 /// (disk, network, page) has its own thread behind a ring.
@@ -94,6 +102,15 @@ class LiveLoop {
   LiveState state();
   /// Everything that is counted: packets and frames by fate, latencies [s], clocks, channels, outlets, recorder, notes.
   Value report();
+  /// While somebody looks, frames of the inputs are kept for next_signal(), at most 100 a second of each; what is not
+  /// fetched in time is left out.
+  void watch_signal(bool on) noexcept { watched_.store(on, std::memory_order_relaxed); }
+  /// The next of them; false when there is none. For one looking thread.
+  bool next_signal(SignalFrame& frame) noexcept;
+  /// LatencyHistogram::bins() of latency, four to an octave.
+  std::vector<std::pair<double, std::int64_t>> latency_bins() const { return runner_.latency().bins(4); }
+  /// run() has returned.
+  bool finished() const noexcept { return finished_.load(std::memory_order_acquire); }
   const std::vector<std::string>& rows() const { return guard_.row_names(); }
   const ChannelHealth& health(int input) const;
 
@@ -106,6 +123,7 @@ class LiveLoop {
   };
   void take(Input& input, const Packet& packet) noexcept;
   void decoded(const Block& block) noexcept;
+  void show_signal(Input& input, const Packet& packet) noexcept;
   void send(std::int64_t frame, double time_s, std::int64_t received_ns) noexcept;
   void look_around(std::int64_t now_ns) noexcept;
   /// How old the newest data are [s]; of the input that lags most.
@@ -119,9 +137,10 @@ class LiveLoop {
   std::vector<std::unique_ptr<Input>> inputs_;
   std::shared_ptr<Wakeup> wakeup_;
   std::vector<std::string> notes_;
-  std::atomic<bool> stopped_{false}, running_{false}, emergency_{false};
+  std::atomic<bool> stopped_{false}, running_{false}, finished_{false}, emergency_{false}, watched_{false};
   std::mutex command_mutex_;  ///< of those who give commands
   SpscRing<Command> commands_{256};
+  SpscRing<SignalFrame> signal_{512};
   // of the loop's thread
   std::int64_t pushed_ = 0, last_look_ns_ = 0, last_clock_ns_ = 0, last_frame_ = -1;
   std::int64_t received_ns_ = 0, corrected_ns_ = 0;  ///< of the packet that is being decoded
@@ -131,6 +150,7 @@ class LiveLoop {
   Hold told_ = Hold::waiting;
   Label hold_label_, release_label_;
   LatencyHistogram age_;  ///< from the (corrected) time of the data to their state being out
+  SignalFrame shown_;
   Latest<LiveState> latest_;
   std::mutex look_mutex_;  ///< of those who look
 };

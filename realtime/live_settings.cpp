@@ -38,7 +38,7 @@ struct LiveSection {
   }
 };
 
-const char* const kTables[] = {"loop", "real_time", "guard", "health"};
+const char* const kTables[] = {"loop", "real_time", "guard", "health", "page"};
 
 template <class P>
 P table(const Value& live, const char* name, const std::string& where) {
@@ -79,6 +79,7 @@ LiveSettings read_live(const Pipeline& pipeline) {
   s.real_time = table<RealTimeParams>(live, "real_time", s.where);
   s.guard = table<OutputGuard::Params>(live, "guard", s.where);
   s.health = table<ChannelHealth::Params>(live, "health", s.where);
+  s.page = table<LivePage::Params>(live, "page", s.where);
   s.runner.precision = pipeline.precision;
   s.runner.seed = pipeline.seed;
   s.runner.block = section.block;
@@ -138,6 +139,7 @@ std::vector<SectionInfo> live_sections() {
       {"[live.guard]", "What may be sent out, and what is sent in its place.", describe_params<OutputGuard::Params>()},
       {"[live.health]", "Which channels can be used.", describe_params<ChannelHealth::Params>()},
       {"[live.loop]", "Deadlines.", describe_params<LiveLoop::Params>()},
+      {"[live.page]", "The page of `percept live --page`.", describe_params<LivePage::Params>()},
       {"[live.real_time]", "What is asked of the system.", describe_params<RealTimeParams>()}};
 }
 

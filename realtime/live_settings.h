@@ -7,6 +7,7 @@
 #include "core/pipeline.h"
 #include "realtime/device_spec.h"
 #include "realtime/live_loop.h"
+#include "realtime/live_page.h"
 
 namespace percept {
 
@@ -27,6 +28,7 @@ struct LiveSettings {
   RealTimeParams real_time;
   OutputGuard::Params guard;
   ChannelHealth::Params health;
+  LivePage::Params page;
   std::string where;
 };
 

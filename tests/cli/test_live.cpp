@@ -8,6 +8,7 @@
 
 #include "io/session.h"
 #include "tests/cli/program.h"
+#include "tests/support/browser.h"
 
 namespace percept::cli_test {
 namespace {
@@ -112,6 +113,67 @@ TEST(Live, EndsOrderlyWhenItIsInterrupted) {
   for (auto& e : r.events) held = held || e.label.text() == "hold";
   EXPECT_TRUE(held);
   EXPECT_EQ(percept(folder, {"rerun", "r"}).code, 0);
+}
+
+// the page of a session, in a browser: looked at, and used from the keyboard
+TEST(Live, ThePageShowsAndControlsTheSession) {
+  if (!testing::Browser::available()) {
+    if (testing::in_ci()) FAIL() << "chromium is not installed";
+    GTEST_SKIP() << "chromium is not installed";
+  }
+  const fs::path folder = fitted();
+  int out[2];
+  ASSERT_EQ(::pipe(out), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(out[1], STDERR_FILENO);
+    if (::chdir(folder.c_str()) != 0) ::_exit(9);
+    if (!::freopen("result.json", "w", stdout)) ::_exit(9);
+    ::execl(PERCEPT_PROGRAM, "percept", "live", "base.toml", "--page", "--json", "--source", "replay:speed=0.25",
+            "--set", "live.guard.max_age_s=1", nullptr);
+    ::_exit(9);
+  }
+  ::close(out[1]);
+  std::string text;
+  for (char c; text.find("/\n") == text.npos && ::read(out[0], &c, 1) == 1;) text += c;
+  const auto at = text.find("http://");
+  ASSERT_NE(at, text.npos) << text;
+  {
+    testing::Browser browser;
+    browser.open(text.substr(at, text.size() - at - 1));
+    EXPECT_TRUE(browser.wait_for("document.getElementById('link').textContent === 'connected'", 20));
+    EXPECT_TRUE(browser.wait_for("document.querySelectorAll('#counters dd').length > 5", 20));
+    EXPECT_TRUE(browser.wait_for("document.querySelectorAll('#channels button.good').length === 4", 20));
+    EXPECT_TRUE(browser.wait_for("document.querySelector('#values tbody td.n')?.textContent.match(/[0-9]/)", 20));
+    EXPECT_TRUE(
+        browser.wait_for("document.querySelector('#scope canvas') && document.querySelector('#histogram canvas')", 20));
+    // a click takes a channel out, and the space bar stops the output, whatever has the focus
+    browser.evaluate("document.querySelectorAll('#channels button')[2].click()");
+    EXPECT_TRUE(browser.wait_for("document.querySelectorAll('#channels button')[2].className === 'by_hand'", 20));
+    browser.evaluate("document.getElementById('stop').focus()");
+    browser.key(" ");
+    EXPECT_TRUE(browser.wait_for("document.getElementById('hold').textContent.includes('emergency stop')", 20));
+    browser.key(" ");
+    EXPECT_TRUE(browser.wait_for("document.getElementById('hold').hidden", 20));
+    if (const char* keep = std::getenv("PERCEPT_SCREENSHOTS")) {
+      std::this_thread::sleep_for(std::chrono::seconds(5));
+      browser.screenshot(fs::path(keep) / "live_light.png");
+      browser.dark(true);
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+      browser.screenshot(fs::path(keep) / "live_dark.png");
+    }
+    browser.key("q");
+    EXPECT_TRUE(browser.wait_for("document.getElementById('link').textContent === 'the session has ended'", 20));
+    EXPECT_THAT(browser.errors(), ::testing::IsEmpty());
+    for (auto& host : browser.hosts()) EXPECT_THAT(host, ::testing::AnyOf(HasSubstr("127.0.0.1:"), "data"));
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ::close(out[0]);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  const Value result = parse_json(read_file(folder / "result.json"), "result");
+  EXPECT_GT(result.at("held_frames").as_integer() + result.at("holds").as_integer(), 0);
 }
 
 TEST(Live, SaysWhatIsMissing) {

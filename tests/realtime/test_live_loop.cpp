@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "io/session.h"
 #include "realtime/replay.h"
-#include "tests/realtime/live_graph.h"
+#include "tests/realtime/live_bench.h"
 #include "tests/support/alloc.h"
 #include "tests/support/data.h"
 #include "tests/support/errors.h"
@@ -25,115 +25,6 @@ using namespace live_test;
 using ::testing::HasSubstr;
 using testing::message_of;
 namespace fs = std::filesystem;
-
-/// A device of five rows at 100 Hz whose packets are written by the test: one frame each, or silence, as long as
-/// `script` says. Frame k holds the recording's frame k.
-class Scripted final : public Source {
- public:
-  struct Act {
-    bool packet = true;  ///< else nothing comes for wait_ms
-    std::int64_t wait_ms = 0;
-    std::int64_t counter = -1;  ///< -1: the next one
-    std::function<void(Eigen::VectorXd&)> change = {};
-    std::function<void()> before = {};
-  };
-  Scripted(std::vector<Act> acts, bool real_time = true) : acts_(std::move(acts)), real_time_(real_time) {
-    format_ = recording().streams[0].format;
-    format_.max_frames = 1;
-    x_ = recording().streams[0].matrix();
-  }
-  const SourceInfo& info() const override { return info_; }
-  const StreamFormat& format() const override { return format_; }
-  Got poll(Packet& packet, std::int64_t timeout_ns) noexcept override {
-    if (stopped_ || at_ == acts_.size()) return Got::ended;
-    Act& act = acts_[at_];
-    if (act.before) std::exchange(act.before, nullptr)();
-    if (act.wait_ms > 0) {
-      const std::int64_t slice = std::min<std::int64_t>(act.wait_ms, timeout_ns / 1'000'000);
-      std::this_thread::sleep_for(std::chrono::milliseconds(std::max<std::int64_t>(slice, 1)));
-      act.wait_ms -= std::max<std::int64_t>(slice, 1);
-      return Got::nothing;
-    }
-    ++at_;
-    if (!act.packet) return Got::nothing;
-    if (act.counter >= 0) next_ = act.counter;
-    frame_ = x_.col(next_);
-    if (act.change) act.change(frame_);
-    packet = {};
-    packet.x = ConstFrames(frame_.data(), Scalar::f64, 5, 1, 5);
-    packet.counter = next_++;
-    return Got::packet;
-  }
-  void stop() noexcept override { stopped_ = true; }
-  bool real_time() const override { return real_time_; }
-  SourceCounts counts() const override { return {.packets = next_}; }
-
- private:
-  SourceInfo info_{.name = "spikes", .kind = "test", .device = "a test", .clock = "none"};
-  StreamFormat format_;
-  Eigen::MatrixXd x_;
-  Eigen::VectorXd frame_;
-  std::vector<Act> acts_;
-  std::size_t at_ = 0;
-  std::int64_t next_ = 0;
-  bool real_time_;
-  std::atomic<bool> stopped_{false};
-};
-
-/// Keeps every state.
-class Kept final : public Outlet {
- public:
-  struct State {
-    std::int64_t frame = 0;
-    std::vector<double> value;
-    Hold hold{};
-    std::int64_t received_ns = 0;
-  };
-  explicit Kept(std::vector<State>& to) : to_(to) {}
-  std::string device() const override { return "the test"; }
-  bool send(const SentState& s) noexcept override {
-    to_.push_back({s.frame, std::vector<double>(s.value, s.value + s.rows), s.hold, s.received_ns});
-    sent_.add();
-    return true;
-  }
-
- private:
-  std::vector<State>& to_;
-};
-
-std::vector<NodeSpec> decoder() {
-  return {node("scaled", "zscore", {"spikes"}), node("decoded", "kalman", {"scaled"})};
-}
-
-struct Bench {
-  explicit Bench(std::vector<std::unique_ptr<Source>> sources, LiveOptions options = {.precision = Scalar::f64},
-                 std::vector<NodeSpec> specs = decoder())
-      : runner(registry(), inputs_of(sources), std::move(specs), options) {
-    setup.sources = std::move(sources);
-    setup.runner = &runner;
-    setup.node = "decoded";
-    setup.real_time.enable = false;  // the test's thread goes on after it
-    setup.outlets.push_back(std::make_unique<Kept>(states));
-  }
-  static std::vector<InputSpec> inputs_of(const std::vector<std::unique_ptr<Source>>& sources) {
-    std::vector<InputSpec> all;
-    for (auto& s : sources) all.push_back({s->info().name, s->format()});
-    return all;
-  }
-  LiveLoop& make() {
-    loop = std::make_unique<LiveLoop>(std::move(setup));
-    return *loop;
-  }
-  LiveRunner runner;
-  LiveLoop::Setup setup;
-  std::vector<Kept::State> states;
-  std::unique_ptr<LiveLoop> loop;
-};
-std::vector<std::unique_ptr<Source>> one(std::vector<Scripted::Act> acts, bool real_time = true) {
-  std::vector<std::unique_ptr<Source>> all;
-  all.push_back(std::make_unique<Scripted>(std::move(acts), real_time));
-  return all;
-}
 
 /// Mean of the posterior of every frame, from the offline run.
 std::vector<double> offline_means(const Recording& r, Index frames, Index& rows) {
@@ -148,7 +39,7 @@ std::vector<double> offline_means(const Recording& r, Index frames, Index& rows)
 
 TEST(LiveLoop, SendsOutWhatTheOfflineRunGives) {
   for (bool real_time : {true, false}) {  // asked directly, and through a thread
-    Bench bench(one(std::vector<Scripted::Act>(200), real_time));
+    LoopBench bench(one(std::vector<Scripted::Act>(200), real_time));
     LiveLoop& loop = bench.make();
     loop.run();
     Index rows = 0;
@@ -174,7 +65,7 @@ TEST(LiveLoop, TheWatchdogFreezesTheOutput) {
   std::vector<Scripted::Act> acts(20);
   acts.push_back({.packet = false, .wait_ms = 300});
   acts.resize(30);
-  Bench bench(one(acts));
+  LoopBench bench(one(acts));
   bench.setup.guard.max_age_s = 0.1;
   LiveLoop& loop = bench.make();
   std::thread thread([&] { loop.run(); });
@@ -199,7 +90,7 @@ TEST(LiveLoop, TheEmergencyStopHoldsUntilItIsReleased) {
   acts[11].wait_ms = 30;  // the loop looks at it
   acts[25].before = [&] { loop->emergency(false); };
   acts[26].wait_ms = 30;
-  Bench bench(one(acts));
+  LoopBench bench(one(acts));
   loop = &bench.make();
   loop->run();
   // the next look at it is 5 ms later at most: the frames that came in between may still have gone out
@@ -223,7 +114,7 @@ TEST(LiveLoop, BadChannelsAreMasked) {
   LiveLoop* loop = nullptr;
   acts[70].before = [&] { EXPECT_TRUE(loop->mask(0, 4, true)); };
   acts[70].wait_ms = 30;
-  Bench bench(one(acts));
+  LoopBench bench(one(acts));
   bench.setup.health.amplitude_limit = 100;
   bench.setup.health.recover_s = 0.05;
   loop = &bench.make();
@@ -250,7 +141,7 @@ TEST(LiveLoop, AnEarlierPacketIsWaitedForNoLongerThanItIsSaid) {
   std::vector<Scripted::Act> acts(20);
   acts[10].counter = 12;  // 10 and 11 do not come
   acts[11].wait_ms = 60;
-  Bench bench(one(acts), {.precision = Scalar::f64, .hold_packets = 4});
+  LoopBench bench(one(acts), {.precision = Scalar::f64, .hold_packets = 4});
   bench.setup.loop.wait_s = 0.02;
   LiveLoop& loop = bench.make();
   loop.run();
@@ -269,7 +160,7 @@ TEST(LiveLoop, RecordsWhatItDoes) {
   acts[150].counter = 5;  // late
   acts[151].counter = 171;
   for (std::size_t k = 200; k < 230; ++k) acts[k].change = [](Eigen::VectorXd& x) { x(1) = -1e9; };
-  Bench bench(one(acts));
+  LoopBench bench(one(acts));
   bench.setup.health.amplitude_limit = 1000;
   bench.setup.health.recover_s = 0.1;
   Recorder recorder(file, Value::object({{"name", "loop"}}), {{"spikes", bench.runner.format("spikes")}},
@@ -308,7 +199,7 @@ TEST(LiveLoop, SeveralSourcesRunThroughOneLoop) {
   sources.push_back(std::make_unique<ReplaySource>(b, "field", fast));
   auto specs = std::vector{node("scaled", "zscore", {"spikes"}), node("other", "zscore", {"field"}),
                            node("decoded", "running_zscore", {"scaled", "other"})};
-  Bench bench(std::move(sources), {.precision = Scalar::f64}, specs);
+  LoopBench bench(std::move(sources), {.precision = Scalar::f64}, specs);
   LiveLoop& loop = bench.make();
   loop.run();
   EXPECT_EQ(bench.states.size(), 1000u);
@@ -318,7 +209,7 @@ TEST(LiveLoop, SeveralSourcesRunThroughOneLoop) {
 TEST(LiveLoop, StopsWhenItIsTold) {
   std::vector<Scripted::Act> acts(10);
   acts.push_back({.packet = false, .wait_ms = 600'000});
-  Bench bench(one(acts));
+  LoopBench bench(one(acts));
   LiveLoop& loop = bench.make();
   std::thread thread([&] { loop.run(); });
   while (loop.state().frames < 10) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -329,16 +220,17 @@ TEST(LiveLoop, StopsWhenItIsTold) {
 }
 
 TEST(LiveLoop, RefusesWhatDoesNotFit) {
-  const auto refusal = [](const std::function<void(Bench&)>& change, std::vector<NodeSpec> specs = decoder()) {
-    Bench bench(one(std::vector<Scripted::Act>(1)), {.precision = Scalar::f64}, std::move(specs));
+  const auto refusal = [](const std::function<void(LoopBench&)>& change, std::vector<NodeSpec> specs = decoder()) {
+    LoopBench bench(one(std::vector<Scripted::Act>(1)), {.precision = Scalar::f64}, std::move(specs));
     change(bench);
     return message_of<ConfigError>([&] { bench.make(); });
   };
-  EXPECT_THAT(refusal([](Bench& b) { b.setup.sources.clear(); }), HasSubstr("one for each of 1 inputs"));
+  EXPECT_THAT(refusal([](LoopBench& b) { b.setup.sources.clear(); }), HasSubstr("one for each of 1 inputs"));
   auto queued = decoder();
   queued[1].queue = "newest";
-  EXPECT_THAT(refusal([](Bench&) {}, queued), HasSubstr("behind a queue"));
-  EXPECT_THAT(refusal([](Bench& b) { b.setup.guard.low = {1, 2, 3, 4, 5, 6, 7, 8, 9}; }), HasSubstr("live.guard.low"));
+  EXPECT_THAT(refusal([](LoopBench&) {}, queued), HasSubstr("behind a queue"));
+  EXPECT_THAT(refusal([](LoopBench& b) { b.setup.guard.low = {1, 2, 3, 4, 5, 6, 7, 8, 9}; }),
+              HasSubstr("live.guard.low"));
 }
 
 }  // namespace
