@@ -23,7 +23,7 @@ using io::SessionKind;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 template <class T>
 std::span<const std::byte> bytes(const T& v) {
@@ -53,7 +53,7 @@ class Scribe {
     io::SessionPacket p;
     p.number = number;
     p.counter = 1000 + first;
-    p.device_s = kNaN;
+    p.device_s = kUnknown;
     p.rows = 2;
     p.frames = frames;
     p.scalar = 1;
@@ -133,7 +133,7 @@ TEST(Session, IsARecordingOfWhatCameInAndWentOut) {
   Eigen::MatrixXd truth(2, 71);
   for (Index k = 0; k < 71; ++k) {
     const bool missing = k == 64 || k == 65 || k == 68 || k == 69;
-    truth.col(k) << (missing ? kNaN : static_cast<double>(k)), (missing ? kNaN : -static_cast<double>(k));
+    truth.col(k) << (missing ? kUnknown : static_cast<double>(k)), (missing ? kUnknown : -static_cast<double>(k));
   }
   for (Index n : {1, 2, 7, 71}) {
     const Eigen::MatrixXd x = in_blocks(*r.streams[0].samples, 2, n);
@@ -254,7 +254,7 @@ TEST(Session, RefusesWhatCannotBe) {
               }),
               HasSubstr("packet 0 before its step"));
   EXPECT_THAT(refusal([](Scribe& s) { s.output(4, {1}); }), HasSubstr("frame 0 of y next, found 4"));
-  EXPECT_THAT(refusal([](Scribe& s) { s.event(kNaN, 0); }), HasSubstr("an event with an onset"));
+  EXPECT_THAT(refusal([](Scribe& s) { s.event(kUnknown, 0); }), HasSubstr("an event with an onset"));
   EXPECT_THAT(refusal([](Scribe& s) { s.text(SessionKind::fate, "short"); }), HasSubstr("16 bytes, found 5"));
   EXPECT_THAT(refusal([](Scribe& s) {
                 io::SessionPacket p;
