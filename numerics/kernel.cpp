@@ -159,8 +159,8 @@ void Kernel::columns(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b
       for (const Term& t : all) {
         switch (t.shape) {
           case KernelShape::squared_exponential:
-            term = -0.5 * r2;
-            wide::exponential(term.data(), n, t.variance);
+            term = r2;
+            wide::exponential(term.data(), n, t.variance, -0.5);
             break;
           case KernelShape::rational_quadratic:
             term = -t.exponent * (1 + r2 / (2 * t.exponent)).log();
@@ -177,8 +177,8 @@ void Kernel::columns(const VectorXd& theta, const MatrixXd& a, const MatrixXd& b
           case KernelShape::multi_kernel:
             for (Index i = 0; i < inputs(); ++i) {
               if (i > 0) out += term;
-              term = -0.5 * (u.col(i).tail(n).array() - v(i, j)).square();
-              wide::exponential(term.data(), n, t.variance / static_cast<double>(inputs()));
+              term = (u.col(i).tail(n).array() - v(i, j)).square();
+              wide::exponential(term.data(), n, t.variance / static_cast<double>(inputs()), -0.5);
             }
             break;
         }
@@ -229,8 +229,8 @@ VectorXd Kernel::gradient(const VectorXd& theta, const MatrixXd& x, const Matrix
   double products = 0;
   for (const Term& t : terms(theta)) switch (t.shape) {
       case KernelShape::squared_exponential: {
-        ArrayXXd gk = -0.5 * d.array();
-        wide::exponential(gk.data(), gk.size(), t.variance);
+        ArrayXXd gk = d;
+        wide::exponential(gk.data(), gk.size(), t.variance, -0.5);
         gk *= g.array();
         out(t.at) = gk.sum();
         slope.array() -= 0.5 * gk;
@@ -267,8 +267,8 @@ VectorXd Kernel::gradient(const VectorXd& theta, const MatrixXd& x, const Matrix
           const VectorXd v = u.row(i);
           for (Index j = 0; j < x.cols(); ++j) {
             const auto d2 = (v.array() - v(j)).square();
-            gk = -0.5 * d2;
-            wide::exponential(gk.data(), gk.size(), share);
+            gk = d2;
+            wide::exponential(gk.data(), gk.size(), share, -0.5);
             gk *= g.col(j).array();
             out(t.at) += gk.sum();
             of_log_w(i) -= 0.5 * (gk * d2).sum();
@@ -311,6 +311,11 @@ void KernelRow::look(const double* x, Index frames) noexcept {
 void KernelRow::finish(Index frame) noexcept {
   const Index n = distance2_.size();
   auto row = rows_.col(frame).head(n);
+  if (terms_.size() == 1 && terms_[0].shape == KernelShape::squared_exponential) {  // the most frequent, in place
+    wide::exponential(row.data(), n, terms_[0].variance, -0.5);
+    variances_(frame) = terms_[0].variance;
+    return;
+  }
   const double* u = frames_.col(frame).data();
   const double square = wide::dot(u, u, frames_.rows());
   if (linear_) column_product(points_, u, product_.data());
@@ -322,8 +327,8 @@ void KernelRow::finish(Index frame) noexcept {
     variance += t.shape == KernelShape::linear ? t.variance * square : t.variance;
     switch (t.shape) {
       case KernelShape::squared_exponential:
-        term_ = -0.5 * distance2_;
-        wide::exponential(term_.data(), n, t.variance);
+        term_ = distance2_;
+        wide::exponential(term_.data(), n, t.variance, -0.5);
         row += term_;
         break;
       case KernelShape::rational_quadratic:
@@ -341,8 +346,8 @@ void KernelRow::finish(Index frame) noexcept {
         break;
       case KernelShape::multi_kernel:
         for (Index i = 0; i < points_.cols(); ++i) {
-          term_.array() = -0.5 * (points_.col(i).array() - u[i]).square();
-          wide::exponential(term_.data(), n, t.variance / static_cast<double>(points_.cols()));
+          term_.array() = (points_.col(i).array() - u[i]).square();
+          wide::exponential(term_.data(), n, t.variance / static_cast<double>(points_.cols()), -0.5);
           row += term_;
         }
         break;

@@ -38,9 +38,8 @@ void distance_blocks(const MatrixXd& a, const MatrixXd& b, F&& f) {
 /// Distances² become unnormalised weights, the largest of each column 1.
 void weigh(MatrixXd& distance, double scale) {
   for (Index k = 0; k < distance.cols(); ++k) {
-    const double nearest = distance.col(k).minCoeff();
-    distance.col(k) = scale * (distance.col(k).array() - nearest);
-    wide::exponential(distance.col(k).data(), distance.rows(), 1);
+    double* column = distance.col(k).data();
+    wide::exponential(column, distance.rows(), 1, scale, wide::least(column, distance.rows()));
   }
 }
 
@@ -62,9 +61,8 @@ void KernelWeights::look_partly(const double* x) noexcept {
 
 void KernelWeights::weigh(Index frame) noexcept {
   auto w = weights_.col(frame).head(points_).array();
-  w = scale_ * (w - w.minCoeff());
-  wide::exponential(w.data(), points_, 1);
-  w /= wide::sum(w.data(), points_);
+  wide::exponential(w.data(), points_, 1, scale_, wide::least(w.data(), points_));
+  w *= 1 / wide::sum(w.data(), points_);
 }
 
 MatrixXd kernel_regression(const MatrixXd& points, const MatrixXd& targets, double bandwidth, const MatrixXd& x) {

@@ -102,10 +102,28 @@ PERCEPT_INLINE V exponential_of(const V& x) {
 }
 
 template <class V>
-PERCEPT_INLINE void any_exponential(double* x, Index n, double scale) {
+PERCEPT_INLINE void any_exponential(double* x, Index n, double scale, double factor, double shift) {
   Index i = 0;
-  for (; i + kLanes<V> <= n; i += kLanes<V>) store(x + i, exponential_of(load<V>(x + i)) * scale);
-  for (; i < n; ++i) x[i] = exponential_of(Two{x[i], 0})[0] * scale;
+  for (; i + kLanes<V> <= n; i += kLanes<V>) store(x + i, exponential_of((load<V>(x + i) - shift) * factor) * scale);
+  for (; i < n; ++i) x[i] = exponential_of((Two{x[i], 0} - shift) * factor)[0] * scale;
+}
+
+template <class V>
+PERCEPT_INLINE double any_least(const double* a, Index n) {
+  constexpr Index kRegisters = 4;
+  double least = a[0];
+  V each[kRegisters];
+  for (V& v : each) v = V{} + least;
+  Index i = 0;
+  for (; i + kRegisters * kLanes<V> <= n; i += kRegisters * kLanes<V>)
+    for (Index s = 0; s < kRegisters; ++s) {
+      const V v = load<V>(a + i + s * kLanes<V>);
+      each[s] = v < each[s] ? v : each[s];
+    }
+  for (const V& v : each)
+    for (Index k = 0; k < kLanes<V>; ++k) least = std::min(least, v[k]);
+  for (; i < n; ++i) least = std::min(least, a[i]);
+  return least;
 }
 
 /// Of kFrames frames at a time, so that a point is read once for all of them.
@@ -206,7 +224,10 @@ PERCEPT_INLINE void any_sections(const double* c, Index sections, double* delays
   }                                                                                                                  \
   target double name##_dot(const double* a, const double* b, Index n) noexcept { return any_sum<V, true>(a, b, n); } \
   target double name##_sum(const double* a, Index n) noexcept { return any_sum<V, false>(a, a, n); }                 \
-  target void name##_exponential(double* x, Index n, double scale) noexcept { any_exponential<V>(x, n, scale); }     \
+  target double name##_least(const double* a, Index n) noexcept { return any_least<V>(a, n); }                       \
+  target void name##_exponential(double* x, Index n, double scale, double factor, double shift) noexcept {           \
+    any_exponential<V>(x, n, scale, factor, shift);                                                                  \
+  }                                                                                                                  \
   target void name##_distances2(const double* points, Index packs, Index inputs, const double* x, Index frames,      \
                                 double* out) noexcept {                                                              \
     any_distances2<V, kFrames>(points, packs, inputs, x, frames, out);                                               \
@@ -222,6 +243,7 @@ PERCEPT_INLINE void any_sections(const double* c, Index sections, double* delays
   constexpr Loops k_##name{name##_product,                                                                           \
                            name##_dot,                                                                               \
                            name##_sum,                                                                               \
+                           name##_least,                                                                             \
                            name##_exponential,                                                                       \
                            name##_distances2,                                                                        \
                            name##_known_distances2,                                                                  \
@@ -264,7 +286,10 @@ void product(const double* w, Index rows, Index columns, const double* x, double
 }
 double dot(const double* a, const double* b, Index n) noexcept { return widest().dot(a, b, n); }
 double sum(const double* a, Index n) noexcept { return widest().sum(a, n); }
-void exponential(double* x, Index n, double scale) noexcept { widest().exponential(x, n, scale); }
+double least(const double* a, Index n) noexcept { return widest().least(a, n); }
+void exponential(double* x, Index n, double scale, double factor, double shift) noexcept {
+  widest().exponential(x, n, scale, factor, shift);
+}
 void distances2(const double* points, Index packs, Index inputs, const double* x, Index frames, double* out) noexcept {
   widest().distances2(points, packs, inputs, x, frames, out);
 }

@@ -17,8 +17,11 @@ double dot(const double* a, const double* b, Index n) noexcept;
 /// sum_i a_i
 double sum(const double* a, Index n) noexcept;
 
-/// x_i = scale e^x_i to 3e-16 of it, for x_i <= 709; 0 where x_i < -708; NaN stays NaN.
-void exponential(double* x, Index n, double scale) noexcept;
+/// The least of a, n > 0, none NaN.
+double least(const double* a, Index n) noexcept;
+
+/// x_i = scale e^y, y = factor (x_i - shift), to 3e-16 of it for y <= 709; 0 where y < -708; NaN stays NaN.
+void exponential(double* x, Index n, double scale, double factor = 1, double shift = 0) noexcept;
 
 /// Points lie in packs of so many: pack after pack, in it input after input.
 constexpr Index kPack = 16;
@@ -47,6 +50,7 @@ struct Loops {
   decltype(&wide::product) product;
   decltype(&wide::dot) dot;
   decltype(&wide::sum) sum;
+  decltype(&wide::least) least;
   decltype(&wide::exponential) exponential;
   decltype(&wide::distances2) distances2;
   decltype(&wide::known_distances2) known_distances2;

@@ -44,6 +44,11 @@ TEST(Wide, ExponentialIsExactToTheLastDigitsAndEndsInZero) {
   EXPECT_EQ(edges.head(3), VectorXd::Zero(3));
   EXPECT_TRUE(std::isnan(edges(3)));
   EXPECT_EQ(edges.tail(3), VectorXd::Constant(3, 2.5));
+  VectorXd moved{{3, 5, kInfinity}};
+  wide::exponential(moved.data(), 3, 2, -0.5, 3);
+  EXPECT_EQ(moved(0), 2);
+  EXPECT_DOUBLE_EQ(moved(1), 2 * std::exp(-1));
+  EXPECT_EQ(moved(2), 0);
 }
 
 // against sums in long double: n roundings of numbers of order one
@@ -55,6 +60,7 @@ TEST(Wide, ProductsSumsAndDistancesAreThoseOfTheirDefinitions) {
     const double most = 1e-15 * static_cast<double>(n);
     EXPECT_NEAR(wide::dot(a.data(), b.data(), n), static_cast<double>(dot), most);
     EXPECT_NEAR(wide::sum(a.data(), n), static_cast<double>(sum), most);
+    EXPECT_EQ(wide::least(a.data(), n), a.minCoeff());
   }
   const VectorXd x = normal_matrix(9, 1, "x");
   for (const Index rows : {1, 3, 8, 21, 64, 85}) {
@@ -137,15 +143,16 @@ TEST(Wide, EveryProcessorGivesTheSameBits) {
   VectorXd partly = frames.col(0);
   partly(2) = kNan;
   const auto all = [&](const wide::Loops& loops) {
-    VectorXd out(77 + 2 + 4001 + 64 * 13 + 64 + 48 * wide::kPack);
+    VectorXd out(77 + 3 + 4001 + 64 * 13 + 64 + 48 * wide::kPack);
     double* to = out.data();
     loops.product(w.data(), 77, 11, frames.data(), to);
     to += 77;
     *to++ = loops.dot(long_one.data(), long_one.data() + 1, 1002);
     *to++ = loops.sum(long_one.data(), 1003);
+    *to++ = loops.least(long_one.data(), 1003);
     const VectorXd x = exponents();
     std::copy(x.begin(), x.end(), to);
-    loops.exponential(to, 4001, 0.7);
+    loops.exponential(to, 4001, 0.7, 0.9, -0.1);
     to += 4001;
     loops.distances2(packed.data(), 4, 11, frames.data(), 13, to);
     loops.known_distances2(packed.data(), 4, 11, partly.data(), to + 64 * 13);
