@@ -18,7 +18,8 @@ class CommonAverage final : public Typed<CommonAverage> {
     static constexpr auto fields() {
       return std::tuple{
           choice("statistic", &Params::statistic,
-                 "mean, or median, which a few wild rows do not move; it takes some twenty times longer.", "mean|median"),
+                 "mean, or median, which a few wild rows do not move; it takes some twenty times longer.",
+                 "mean|median"),
           choice("groups", &Params::groups,
                  "Rows that are averaged together: all, those of each part, or those of each kind.", "all|part|kind"),
           field("group_rows", &Params::group_rows, "",

@@ -1,6 +1,7 @@
 /// level_crossings and threshold_crossings.
 #include <algorithm>
 
+#include "numerics/random.h"
 #include "tests/preprocessing/support.h"
 
 namespace percept::testing {
@@ -128,6 +129,53 @@ TEST(ThresholdCrossings, CountsInNoiseLevelsOfEachRowByName) {
                 apply("threshold_crossings", Value::object({{"threshold", 0.0}}), f, x, &m);
               }),
               HasSubstr("node.threshold = 0: expected a threshold above or below zero"));
+}
+
+/// Broadband at 30 kHz: noise, hum of the mains that all channels share, and spikes of 12 noise levels that last half a
+/// millisecond, never nearer than 1 ms to the border of a bin of 20 ms. counts: of each channel and bin.
+Eigen::MatrixXd broadband(Index channels, Index bins, const char* purpose, Eigen::MatrixXd& counts) {
+  const KeyedRandom random(3, purpose);
+  const Index length = 600;
+  Eigen::MatrixXd x(channels, bins * length);
+  for (Index i = 0; i < x.size(); ++i) x.data()[i] = random.normal(i);
+  for (Index t = 0; t < x.cols(); ++t) x.col(t).array() += 40 * std::sin(2 * M_PI * 50 * static_cast<double>(t) / 3e4);
+  counts = Eigen::MatrixXd::Zero(channels, bins);
+  for (Index b = 0; b < bins; ++b)
+    for (Index c = 0; c < channels; ++c)
+      for (Index place = 0; place < 5; ++place) {
+        if (random.normal(-1 - place - 5 * (c + channels * b)) < 0.5) continue;
+        counts(c, b) += 1;
+        const Index at = b * length + 40 + 100 * place + 16 * c;  // no two channels at once
+        for (Index k = 0; k < 15; ++k) {
+          const double phase = 2 * M_PI * static_cast<double>(k) / 15;
+          x(c, at + k) -= 12 * std::sin(phase) * (k < 8 ? 1 : 0.4);
+        }
+      }
+  return x;
+}
+
+TEST(ThresholdCrossings, FindTheSpikesOfBroadband) {
+  Eigen::MatrixXd known, unused;
+  const auto f = time_format(8, 30000, Scalar::f32);
+  const Value band = Value::object({{"low_hz", 300.0}, {"high_hz", 6000.0}, {"order", 2}});
+  const Value params = Value::object({{"threshold", -5.5}, {"bin_s", 0.02}});
+  const auto filtered = [&](const Eigen::MatrixXd& x) {
+    return apply("iir", band, f, apply("common_average", Value::table(), f, x).matrix()).matrix();
+  };
+  const Model m = fit("threshold_crossings", params, f, filtered(broadband(8, 20, "train", unused)));
+  const Eigen::MatrixXd x = broadband(8, 50, "test", known);
+  const Eigen::MatrixXd counted = apply("threshold_crossings", params, f, filtered(x), &m).matrix();
+  EXPECT_GT(known.sum(), 400);
+  EXPECT_EQ(counted, known);
+  // and their number is what the power of the band says
+  const Eigen::MatrixXd power = apply("band_power", Value::object({{"bin_s", 0.02}}), f,
+                                      apply("iir", Value::object({{"low_hz", 300.0}, {"high_hz", 1000.0}}), f,
+                                            apply("common_average", Value::table(), f, x).matrix())
+                                          .matrix())
+                                    .matrix();
+  ASSERT_EQ(power.cols(), 50);
+  const Eigen::ArrayXXd a = power.array() - power.mean(), b = known.array() - known.mean();
+  EXPECT_GT((a * b).sum() / std::sqrt(a.square().sum() * b.square().sum()), 0.9);
 }
 
 }  // namespace
