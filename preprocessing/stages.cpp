@@ -12,6 +12,7 @@
   STAGE(fir_zero_phase)       \
   STAGE(gain)                 \
   STAGE(iir)                  \
+  STAGE(iir_zero_phase)       \
   STAGE(impute)               \
   STAGE(lag)                  \
   STAGE(level_crossings)      \

@@ -1,8 +1,10 @@
+/// iir and iir_zero_phase.
 #include "preprocessing/iir.h"
 
 #include <complex>
 #include <cstring>
 
+#include "core/runner.h"
 #include "tests/preprocessing/support.h"
 
 namespace percept::testing {
@@ -265,6 +267,74 @@ TEST(Iir, RefusesWhatCannotBe) {
   EXPECT_THAT(refusal("iir", designed("butterworth", 16, "high", 1e-14, 1), time_format(1, 3e4)),
               HasSubstr("node.low_hz = a filter whose poles are not inside the unit circle"));
   EXPECT_THAT(refusal("iir", Value::table(), item_format({4})), HasSubstr("node"));
+}
+
+// SciPy 1.17, x as above: scipy.signal.sosfiltfilt(sos, x, padlen=n)[[0, 7, 200, 399]], where n are the frames until the
+// slowest pole has faded to 1e-3
+TEST(IirZeroPhase, EqualsScipy) {
+  struct Case {
+    Value params;
+    std::vector<double> expected;
+  };
+  const Index at[] = {0, 7, 200, 399};
+  for (const Case& c : {
+           // butter(2, [8, 30], 'band', fs=250), padlen=68
+           Case{designed("butterworth", 2, "band", 8, 30),
+                {0.00010407870588738377, -0.006117043258723438, -0.051805280230138195, 3.729209357183905e-05}},
+           // butter(3, 20, 'low', fs=250), padlen=29
+           Case{designed("butterworth", 3, "low", 1, 20),
+                {0.5000596890665592, 0.9510600495133743, 0.5976044337210341, 1.1553778560141947}},
+       }) {
+    const auto y = apply("iir_zero_phase", c.params, time_format(1, 250), two_tones());
+    ASSERT_EQ(y.frames(), 400);
+    EXPECT_EQ(y.format.start_s, 0);
+    for (std::size_t i = 0; i < 4; ++i)
+      EXPECT_NEAR(y.frame(at[i])[0], c.expected[i], 1e-11) << to_json(c.params) << " " << at[i];
+  }
+}
+
+TEST(IirZeroPhase, HasNoSideInTime) {
+  Eigen::MatrixXd x = Eigen::MatrixXd::Zero(18, 501);
+  x.col(250).setOnes();
+  x(17, 100) = x(17, 400) = kNaN;
+  const auto y = apply("iir_zero_phase", designed("butterworth", 2, "band", 8, 30), time_format(18, 250), x).matrix();
+  EXPECT_GT(y(3, 250), 0.05);
+  for (Index k = 1; k <= 250; ++k) {
+    EXPECT_NEAR(y(3, 250 - k), y(3, 250 + k), 1e-12) << k;
+    EXPECT_EQ(y(16, 250 + k), y(3, 250 + k));  // in the second tile of rows
+  }
+  EXPECT_TRUE(std::isnan(y(17, 100)) && std::isnan(y(17, 400)));
+  EXPECT_NEAR(y(17, 250), y(3, 250), 1e-12);
+  EXPECT_NEAR(y(17, 99), y(17, 401), 1e-12);
+  // a single frame has nothing beyond it
+  const auto one = apply("iir_zero_phase", designed("butterworth", 2, "low", 8, 30), time_format(1, 250),
+                         Eigen::MatrixXd::Constant(1, 1, 3));
+  ASSERT_EQ(one.frames(), 1);
+  EXPECT_NEAR(one.frame(0)[0], 3, 1e-12);
+}
+
+TEST(IirZeroPhase, RunsInTilesOfRowsOffline) {
+  const Eigen::MatrixXd x = wave(24, 150000);  // so long that the runner cannot take all rows at once
+  const Value params = designed("butterworth", 2, "low", 8, 100);
+  const Eigen::MatrixXd whole = apply("iir_zero_phase", params, time_format(24, 1000), x).matrix();
+  Recording recording;
+  recording.streams.push_back(memory_stream("lfp", x, 1000));
+  NodeSpec node;
+  node.name = node.where = node.use = "iir_zero_phase";
+  node.from = {"lfp"};
+  node.params = params;
+  RunOptions options;
+  options.precision = Scalar::f64;
+  options.block = 10007;
+  Index frames = 0;
+  bool same = true;
+  run_offline(stages(), recording, {node}, options, {{"iir_zero_phase", [&](const Block& b) {
+                                                        const auto y = to_matrix(b.x);
+                                                        same = same && y == whole.middleCols(frames, y.cols());
+                                                        frames += y.cols();
+                                                      }}});
+  EXPECT_EQ(frames, 150000);
+  EXPECT_TRUE(same);
 }
 
 }  // namespace
