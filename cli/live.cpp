@@ -355,7 +355,8 @@ Command live_command() {
             "Space or kill -USR1 is the emergency stop (again, or -USR2: go on); q or Ctrl-C ends the session.\n"
             "  percept live examples/flint_kalman.toml --source replay:speed=1 --output udp:port=5005");
         return [a, &global] { return run_live(*a, global); };
-      }};
+      },
+      true};
 }
 
 Command replay_command() {
@@ -378,7 +379,8 @@ Command replay_command() {
               with.sources = {source};
               return run_live(with, global);
             };
-          }};
+          },
+          true};
 }
 
 }  // namespace percept::cli
