@@ -22,12 +22,15 @@ def google_benchmark(program, name, pattern=".*", env=None):
 
 
 def show(as_json, figures, ratios=None, bars=None):
-    """bars: name -> (value, the most it may be)."""
-    bars = {name: {"value": value, "bar": bar, "ok": value <= bar} for name, (value, bar) in (bars or {}).items()}
+    """bars: name -> (value, the most it may be); of a ratio, which is the peer's time by percept's, the least."""
+    ratios = ratios or {}
+    bars = {name: {"value": value, "bar": bar, "ok": value >= bar if name in ratios else value <= bar}
+            for name, (value, bar) in (bars or {}).items()}
     if as_json:
-        print(json.dumps({"figures": figures, "ratios": ratios or {}, "bars": bars}, indent=2))
+        print(json.dumps({"figures": figures, "ratios": ratios, "bars": bars}, indent=2))
         return
-    for name, value in {**figures, **(ratios or {})}.items():
+    for name, value in {**figures, **ratios}.items():
         print(f"{name:<44} {value:.6g}" if isinstance(value, (int, float)) else f"{name:<44} {value}")
     for name, b in bars.items():
-        print(f"{name:<44} {b['value']:.6g} {'<=' if b['ok'] else '>'} {b['bar']:g}: {'ok' if b['ok'] else 'MISSED'}")
+        sign = "<=>"[(b["value"] >= b["bar"]) + (b["value"] > b["bar"])]
+        print(f"{name:<44} {b['value']:.6g} {sign} {b['bar']:g}: {'ok' if b['ok'] else 'MISSED'}")

@@ -1,15 +1,19 @@
 /// Time of single decoder steps, each timed by itself: the median and the 99th percentile are what a live loop feels.
+/// And of whole fits and predictions of kernel maps, for bench/decoders.py.
 #include <benchmark/benchmark.h>
 
 #include <cmath>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/each_step.h"
 #include "core/graph.h"
+#include "core/threads.h"
 #include "decoders/stages.h"
 #include "filters/stages.h"
+#include "numerics/gaussian_process.h"
 #include "numerics/random.h"
 
 namespace percept {
@@ -112,7 +116,91 @@ BENCHMARK_CAPTURE(recurrent_step, lstm, "lstm")
     ->UseManualTime()
     ->Args({95, 128, 0});
 
+// --- kernel maps: frames x inputs, one output, hyperparameters given ------------------------------------------------
+
+MatrixXd normal_frames(const char* purpose, Index inputs, Index frames) {
+  const KeyedRandom random(3, purpose);
+  MatrixXd x(inputs, frames);
+  for (Index i = 0; i < x.size(); ++i) x.data()[i] = random.normal(i);
+  return x;
+}
+
+struct GaussianProcessTask {
+  Kernel kernel;
+  GaussianProcess gp;
+  MatrixXd x;
+  Eigen::VectorXd y;
+
+  GaussianProcessTask(Index frames, Index inputs)
+      : kernel({KernelShape::squared_exponential}, KernelLengths::one, {inputs}), gp{Eigen::VectorXd(2), 0.1},
+        x(normal_frames("x", inputs, frames)), y(x.row(0).array().sin()) {
+    gp.theta << -std::log(static_cast<double>(inputs)), 0;  // length² = inputs
+  }
+};
+
+void gaussian_process_fit(benchmark::State& state) {
+  const GaussianProcessTask t(state.range(0), state.range(1));
+  for (auto _ : state) benchmark::DoNotOptimize(exact_posterior(t.kernel, t.gp, t.x, t.y, false, "gp"));
+}
+BENCHMARK(gaussian_process_fit)->ArgNames({"frames", "inputs"})->Args({5000, 100})->Iterations(1);
+
+void gaussian_process_gradient(benchmark::State& state) {
+  const GaussianProcessTask t(state.range(0), state.range(1));
+  Eigen::VectorXd gradient;
+  for (auto _ : state) benchmark::DoNotOptimize(log_marginal_likelihood(t.kernel, t.gp, t.x, t.y, &gradient));
+}
+BENCHMARK(gaussian_process_gradient)->ArgNames({"frames", "inputs"})->Args({5000, 100})->Iterations(1);
+
+/// 1000 frames through the stage, as one block of the offline runner.
+void predict(benchmark::State& state, const GaussianProcessTask& t, const char* use, Model model) {
+  constexpr Index kAt = 1000;
+  Registry registry;
+  registry.add(filters_stages());
+  const Index inputs = t.x.rows();
+  Graph graph(registry, {{"x", time_format(inputs, 100.0)}}, {node(use, std::move(model))}, Scalar::f64, kAt, {});
+  const MatrixXd at = normal_frames("at", inputs, kAt);
+  Block block;
+  block.first_frame = 0;
+  block.x = ConstFrames(at.data(), Scalar::f64, inputs, kAt, inputs);
+  for (auto _ : state) {
+    graph.push(0, block);
+    block.first_frame += kAt;
+  }
+}
+
+void gaussian_process_predict(benchmark::State& state) {
+  const GaussianProcessTask t(state.range(0), state.range(1));
+  Model m;
+  m.meta = Value::object({{"stage", "gaussian_process"},
+                          {"version", 1},
+                          {"kernels", std::vector<std::string>{"squared_exponential"}},
+                          {"lengths", "one"},
+                          {"input_shape", std::vector<std::int64_t>{state.range(1)}}});
+  m.set("x", t.x);
+  m.set("x_mean", MatrixXd(MatrixXd::Zero(state.range(1), 1)));
+  m.set("y_mean", MatrixXd(MatrixXd::Zero(1, 1)));
+  m.set("theta", MatrixXd(t.gp.theta));
+  m.set("weights", MatrixXd(t.y));
+  predict(state, t, "gaussian_process", std::move(m));
+}
+BENCHMARK(gaussian_process_predict)->ArgNames({"frames", "inputs"})->Args({5000, 100})->Iterations(5);
+
+void nadaraya_watson_predict(benchmark::State& state) {
+  const GaussianProcessTask t(state.range(0), state.range(1));
+  Model m;
+  m.meta = Value::object({{"stage", "nadaraya_watson"}, {"version", 1}});
+  m.set("x", t.x);
+  m.set("y", MatrixXd(t.y.transpose()));
+  m.set("bandwidth", std::sqrt(static_cast<double>(state.range(1))));
+  predict(state, t, "nadaraya_watson", std::move(m));
+}
+BENCHMARK(nadaraya_watson_predict)->ArgNames({"frames", "inputs"})->Args({5000, 100})->Iterations(5);
+
 }  // namespace
 }  // namespace percept
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  percept::restart_with_fast_blas(argv);  // as the program does
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+}
