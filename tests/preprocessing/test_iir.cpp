@@ -159,24 +159,25 @@ TEST(Iir, SaysNothingOfAnOffset) {
 }
 
 TEST(Iir, HoldsWhatIsMissingAndCountsIt) {
-  Eigen::MatrixXd x = wave(11, 300), held = x;
+  // two tiles of rows and a part of one; the second is whole but for one frame
+  Eigen::MatrixXd x = wave(35, 300), held = x;
   auto lose = [&](Index r, Index t, double value) {
     x(r, t) = value;
     held(r, t) = t > 0 ? held(r, t - 1) : 0;
   };
   std::int64_t lost = 0;
   for (Index t = 100; t < 130; ++t, ++lost) lose(3, t, kNaN);
-  for (Index r = 0; r < 11; ++r, ++lost) lose(r, 200, kNaN);
-  lose(10, 250, std::numeric_limits<double>::infinity());
-  lose(10, 251, -1e101);  // no measurement, and its square would overflow
+  for (Index r = 0; r < 35; ++r, ++lost) lose(r, 200, kNaN);
+  lose(34, 250, std::numeric_limits<double>::infinity());
+  lose(34, 251, -1e101);  // no measurement, and its square would overflow
   lost += 2;
   const Value params = designed("butterworth", 4, "band", 8, 30);
   Counters counters;
   auto stage = make("iir", params);
-  const auto y = run_stage(*stage, {.format = time_format(11, 250), .frames = x}, {}, {}, context_of(&counters));
-  const auto expected = apply("iir", params, time_format(11, 250), held);
+  const auto y = run_stage(*stage, {.format = time_format(35, 250), .frames = x}, {}, {}, context_of(&counters));
+  const auto expected = apply("iir", params, time_format(35, 250), held);
   for (Index t = 0; t < 300; ++t)
-    for (Index r = 0; r < 11; ++r) {
+    for (Index r = 0; r < 35; ++r) {
       const bool missing = !(std::abs(x(r, t)) < 1e100);
       if (missing) EXPECT_TRUE(std::isnan(y.frame(t)[r])) << t << " " << r;
       else EXPECT_EQ(y.frame(t)[r], expected.frame(t)[r]) << t << " " << r;
