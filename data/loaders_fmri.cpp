@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 
 #include "core/error.h"
@@ -123,6 +124,21 @@ Eigen::MatrixXd haxby_motion(const Files& files) {
   return motion;
 }
 
+/// The mean of each block's volumes, less the mean of its run: from run to run the level of a voxel wanders by more than
+/// an object moves it. That mean is of the run's own volumes alone, whatever was shown.
+Eigen::MatrixXd haxby_blocks(const Eigen::MatrixXd& volumes, const std::vector<Event>& blocks) {
+  const auto n = static_cast<Index>(blocks.size());
+  Eigen::MatrixXd means(volumes.rows(), n);
+  for (Index b = 0; b < n; ++b) {
+    const Event& e = blocks[static_cast<std::size_t>(b)];
+    const Index first = std::llround(e.onset_s / kHaxbyTr_s), length = std::llround(e.duration_s / kHaxbyTr_s);
+    const Index run = first / kHaxbyVolumes * kHaxbyVolumes;
+    means.col(b) =
+        volumes.middleCols(first, length).rowwise().mean() - volumes.middleCols(run, kHaxbyVolumes).rowwise().mean();
+  }
+  return means;
+}
+
 void load_haxby(const Files& files, const NoParams&, Recording& r) {
   io::FmriOptions options;
   options.mask = files("mask.nii.gz");
@@ -174,9 +190,15 @@ void load_haxby(const Files& files, const NoParams&, Recording& r) {
   for (const char* name : {"rx", "ry", "rz", "x", "y", "z"})
     motion.format.parts[0].rows.push_back({.name = name, .kind = "motion", .unit = "", .position = {}, .good = true});
   Stream label = timed(categories("category", level, std::move(sorted)));
+  Stream block = matrix_items("block", {series.stream.format.size()}, haxby_blocks(series.stream.matrix(), r.events)),
+         block_motion = matrix_items("block_motion", {6}, haxby_blocks(motion.matrix(), r.events));
+  block.format.parts[0].rows = series.stream.format.parts[0].rows;
+  block_motion.format.parts[0].rows = motion.format.parts[0].rows;
   r.streams.push_back(std::move(series.stream));
   r.streams.push_back(std::move(motion));
   r.streams.push_back(std::move(label));
+  r.streams.push_back(std::move(block));
+  r.streams.push_back(std::move(block_motion));
   r.tables.push_back({"volume", {numbers("run", std::move(run)), texts("category", std::move(category))}});
   r.tables.push_back({"block",
                       {numbers("run", std::move(block_run)), texts("category", std::move(block_category)),

@@ -20,6 +20,7 @@
   STAGE(pca)                  \
   STAGE(remove_drift)         \
   STAGE(running_zscore)       \
+  STAGE(select_predicted)     \
   STAGE(select_rows)          \
   STAGE(smooth)               \
   STAGE(threshold_crossings)  \

@@ -128,7 +128,8 @@ TEST(LoadersFmri, HaxbyExcerpt) {
   const Stream &fmri = r.stream("fmri", "test"), &category = r.stream("category", "test");
   EXPECT_EQ(fmri.frames(), 1452);
   EXPECT_EQ(fmri.format.size(), 530);
-  for (auto& s : r.streams) {
+  for (const char* name : {"fmri", "motion", "category"}) {
+    const Stream& s = r.stream(name, "test");
     EXPECT_EQ(s.format.rate_hz, 0.4) << s.name;
     EXPECT_EQ(s.format.start_s, 1.25) << s.name;
     EXPECT_EQ(s.frames(), 1452) << s.name;
@@ -173,6 +174,27 @@ TEST(LoadersFmri, HaxbyExcerpt) {
   }
   EXPECT_EQ(block.find("category")->text.at(16), r.events[16].label.text());
   EXPECT_EQ(block.find("run")->numbers.at(16), 3);
+
+  // a block is where its category is, and the blocks of a run know nothing of the other runs
+  const Eigen::MatrixXd blocks = samples(r, "block"), moved = samples(r, "block_motion");
+  ASSERT_EQ(blocks.cols(), 96);
+  EXPECT_EQ(r.stream("block", "test").format.row_names(), fmri.format.row_names());
+  for (const Index b : {0, 17, 95}) {
+    const double run = block.find("run")->numbers[static_cast<std::size_t>(b)];
+    Eigen::VectorXd mean = Eigen::VectorXd::Zero(530), whole = mean;
+    Index n = 0;
+    for (Index k = 0; k < 1452; ++k) {
+      const double t = fmri.format.time_of(k), onset = r.events[static_cast<std::size_t>(b)].onset_s;
+      if (volume.find("run")->numbers[static_cast<std::size_t>(k)] == run) whole += all.col(k) / 121;
+      if (t < onset || t > onset + 22.5) continue;
+      mean += all.col(k);
+      ++n;
+    }
+    ASSERT_EQ(n, 9);
+    EXPECT_LT((blocks.col(b) - (mean / 9 - whole)).cwiseAbs().maxCoeff(), 1e-9);
+  }
+  EXPECT_EQ(moved.rows(), 6);
+  EXPECT_EQ(moved.cols(), 96);
 }
 
 }  // namespace
