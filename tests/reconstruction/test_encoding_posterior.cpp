@@ -7,9 +7,9 @@
 
 #include "core/error.h"
 #include "numerics/random.h"
-#include "reconstruction/image/contrast.h"
 #include "reconstruction/image/image_library.h"
 #include "reconstruction/stages.h"
+#include "tests/reconstruction/rings.h"
 #include "tests/support/driver.h"
 #include "tests/support/errors.h"
 
@@ -18,61 +18,15 @@ namespace {
 
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
+using testing::correlation;
 using ::testing::HasSubstr;
 using testing::message_of;
+using testing::with_library;
+using testing::World;
 
 const StageInfo& info() {
   static const auto all = reconstruction_stages();
   return *std::find_if(all.begin(), all.end(), [](auto& i) { return i.name == "encoding_posterior"; });
-}
-
-/// Rings of every place and size, and voxels that see the contrast of one place each, with noise.
-struct World {
-  static constexpr Index kSide = 16, kPixels = kSide * kSide, kVoxels = 60;
-  StreamFormat images = item_format({kSide, kSide}, Scalar::f64, "image");
-  StreamFormat voxels = item_format({kVoxels});
-  ContrastFeatures features{kSide, kSide};
-
-  static VectorXd ring(std::int64_t key) {
-    const KeyedRandom random(2, "ring");
-    const double y0 = 5 + 5 * random.uniform(key, 0), x0 = 5 + 5 * random.uniform(key, 1),
-                 radius = 2 + 3 * random.uniform(key, 2);
-    VectorXd image(kPixels);
-    for (Index k = 0; k < kPixels; ++k) {
-      const double from_ring =
-          std::hypot(static_cast<double>(k / kSide) - y0, static_cast<double>(k % kSide) - x0) - radius;
-      image(k) = std::exp(-from_ring * from_ring);
-    }
-    return image;
-  }
-  static MatrixXd rings(std::int64_t first, Index count) {
-    MatrixXd out(kPixels, count);
-    for (Index k = 0; k < count; ++k) out.col(k) = ring(first + k);
-    return out;
-  }
-  MatrixXd responses(const MatrixXd& seen, double noise) const {
-    const KeyedRandom random(3, "voxel");
-    const MatrixXd f = features.each(seen);
-    MatrixXd out(kVoxels, seen.cols());
-    for (Index v = 0; v < kVoxels; ++v) {
-      const auto at = static_cast<Index>(random.uniform(v, 0) * static_cast<double>(f.rows()));
-      for (Index t = 0; t < out.cols(); ++t)
-        out(v, t) = 5 + f(at, t) + noise * random.normal(v, static_cast<std::uint64_t>(100 + t));
-    }
-    return out;
-  }
-};
-
-Context with_library(const MatrixXd& images, std::vector<Index> shape = {World::kSide, World::kSide}) {
-  auto library = std::make_shared<Model>();
-  const StreamFormat format = item_format(shape, Scalar::f64, "image");
-  library->meta = Value::object({{"stage", "image_library"}, {"version", 1}});
-  library->meta["image_shape"] = Value(shape);
-  store_images(*library, images);
-  Context context;
-  context.node = "node";
-  context.priors = {{"library", "image_library", library}};
-  return context;
 }
 
 Value small(std::vector<double> beta = {0.1, 0.3, 1}, std::vector<double> delta = {0.0}) {
@@ -93,11 +47,6 @@ Model fit(const World& w, Context context, const MatrixXd& x, const MatrixXd& y,
 MatrixXd apply(const Model& model, const MatrixXd& frames) {
   const auto stage = info().make(small(), &model, "node");
   return testing::run_stage(*stage, {.format = item_format({World::kVoxels}), .frames = frames}).matrix();
-}
-
-double correlation(const VectorXd& a, const VectorXd& b) {
-  const VectorXd x = a.array() - a.mean(), y = b.array() - b.mean();
-  return x.dot(y) / x.norm() / y.norm();
 }
 
 class EncodingPosterior : public ::testing::Test {
