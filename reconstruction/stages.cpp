@@ -4,6 +4,7 @@
 #define PERCEPT_STAGES(STAGE) \
   STAGE(diffusion_posterior)  \
   STAGE(diffusion_prior)      \
+  STAGE(encoding_diffusion)   \
   STAGE(encoding_posterior)   \
   STAGE(gaussian_posterior)   \
   STAGE(image_library)

@@ -24,7 +24,6 @@ using Eigen::VectorXd;
 
 constexpr const char* kDiffusionPosterior = "diffusion_posterior";
 constexpr int kDiffusionPosteriorVersion = 1;
-constexpr const char* kPriorArray = "prior.";  ///< begins the names of the prior's arrays
 
 struct DiffusionPosteriorParams : DrawingParams {
   std::vector<double> alpha = {1.0, 10.0, 100.0, 1000.0, 10000.0};
@@ -44,8 +43,12 @@ struct DiffusionPosteriorParams : DrawingParams {
                   2.0, 1000.0),
             choice("noise", &P::noise,
                    "Noise of the rows: shrunk (correlated, shrunk towards independence) or diagonal (independent).",
-                   "shrunk|diagonal")},
-        drawing_fields<P>("daps|ddnm|diffpir|dps|pcn"));
+                   "shrunk|diagonal"),
+            choice<P>("sampler", &P::sampler,
+                      "The posterior sampler that draws images. pcn is exact for the prior that its few levels make; "
+                      "the others take less time and an approximation.",
+                      "daps|ddnm|diffpir|dps|pcn")},
+        drawing_fields<P>());
   }
 };
 
@@ -80,27 +83,15 @@ Whitened whitened(const LinearMeasurement& m, const std::string& where) {
           s.asDiagonal() * vectors.transpose()};
 }
 
-Model prior_of(const Model& m) {
-  Model prior;
-  const Value* meta = m.meta.find("prior");
-  if (!meta)
-    throw DataError(std::string("model of ") + kDiffusionPosterior, "prior", "a model of diffusion_prior", "none");
-  prior.meta = *meta;
-  const std::string begin = kPriorArray;
-  for (const auto& [name, array] : m.tensors())
-    if (name.rfind(begin, 0) == 0) prior.tensors()[name.substr(begin.size())] = array;
-  return prior;
-}
-
 /// Images are drawn item by item, so that what one gives does not depend on its neighbours.
 class DiffusionPosteriorStage final : public Typed<DiffusionPosteriorStage> {
  public:
   using Params = DiffusionPosteriorParams;
   DiffusionPosteriorStage(const Params& params, const Model& model)
       : params_(params), model_((require_model(model, kDiffusionPosterior, kDiffusionPosteriorVersion), model)),
-        prior_(prior_of(model)), seen_(model.matrix("seen")), x_mean_(model.vector("x_mean", seen_.cols())),
-        offset_(model.vector("offset", seen_.rows())), a_(model.matrix("a", seen_.rows(), prior_.shape().size())),
-        rows_(names_of(model.meta, "input_rows")) {
+        prior_(read_prior(model, std::string("model of ") + kDiffusionPosterior)), seen_(model.matrix("seen")),
+        x_mean_(model.vector("x_mean", seen_.cols())), offset_(model.vector("offset", seen_.rows())),
+        a_(model.matrix("a", seen_.rows(), prior_.shape().size())), rows_(names_of(model.meta, "input_rows")) {
     if (static_cast<Index>(rows_.size()) != seen_.cols())
       throw DataError(std::string("model of ") + kDiffusionPosterior, "input_rows",
                       fmt::format("{} names", seen_.cols()), fmt::format("{}", rows_.size()));
@@ -184,8 +175,7 @@ class DiffusionPosteriorFitter final : public Fitter {
     m.meta["dropped_frames"] = measured.dropped;
     m.meta["alpha"] = measured.alpha;
     m.meta["noise_shrinkage"] = measured.noise_weight;
-    m.meta["prior"] = given->meta;
-    for (const auto& [name, array] : given->tensors()) m.tensors()[kPriorArray + name] = array;
+    store_prior(m, *given);
     m.set("seen", w.seen);
     m.set("a", w.a);
     m.set("x_mean", measured.x_mean);
@@ -223,6 +213,7 @@ std::vector<Sample> diffusion_posterior_samples() {
     p.levels = 3;
     p.samples = 2;
     p.moves = 3;
+    p.pool = 8;
     Context context;
     context.priors = {{"prior", ImagePrior::kStage, prior}};
     Sample sample;

@@ -15,6 +15,8 @@
 namespace percept::diffusion {
 namespace {
 
+constexpr const char* kPriorArray = "prior.";  ///< begins the names of its arrays in another model
+
 class UnetNetwork final : public Network {
  public:
   UnetNetwork(UnetShape shape, std::unique_ptr<UnetRunner> runner, Eigen::VectorXf mean, Eigen::VectorXf sd)
@@ -130,6 +132,22 @@ std::shared_ptr<Denoiser> ImagePrior::denoiser(int threads, const Condition& con
   if (!condition.empty() && guidance != 1)
     told = std::make_shared<GuidedDenoiser>(told, std::make_shared<EdmDenoiser>(net, kSigmaData), guidance);
   return std::make_shared<RescaledDenoiser>(std::move(told), offset_, scale_);
+}
+
+void store_prior(Model& model, const Model& prior) {
+  model.meta["prior"] = prior.meta;
+  for (const auto& [name, array] : prior.tensors()) model.tensors()[kPriorArray + name] = array;
+}
+
+Model read_prior(const Model& model, const std::string& where) {
+  Model prior;
+  const Value* meta = model.meta.find("prior");
+  if (!meta) throw DataError(where, "prior", "a model of diffusion_prior", "none");
+  prior.meta = *meta;
+  const std::string begin = kPriorArray;
+  for (const auto& [name, array] : model.tensors())
+    if (name.rfind(begin, 0) == 0) prior.tensors()[name.substr(begin.size())] = array;
+  return prior;
 }
 
 Model untrained_prior(const UnetShape& shape) {

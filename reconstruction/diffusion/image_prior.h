@@ -4,6 +4,7 @@
 
 #include <Eigen/Core>
 #include <memory>
+#include <string>
 
 #include "core/model.h"
 #include "reconstruction/diffusion/denoiser.h"
@@ -38,6 +39,8 @@ class ImagePrior {
   /// Throws DataError when it is a model of something else, of another architecture than it says, or broken.
   explicit ImagePrior(const Model& model);
   const UnetShape& shape() const { return shape_; }
+  /// Of its model.
+  std::string digest() const { return model_.digest(); }
   /// Image units for one unit of what the network works on, where images have the standard deviation kSigmaData.
   /// Noise levels of a sampler are to be multiplied by this: sigma from 80 scale() to 0.002 scale().
   double scale() const { return scale_; }
@@ -54,6 +57,10 @@ class ImagePrior {
   double scale_ = 1;
   Eigen::VectorXf embedding_mean_, embedding_sd_;
 };
+
+/// A prior's model inside that of a stage that needs it, and back. Throws DataError naming `where` when there is none.
+void store_prior(Model& model, const Model& prior);
+Model read_prior(const Model& model, const std::string& where);
 
 /// The model of a prior that was not trained, with keyed random weights: for samples of stages that need one.
 Model untrained_prior(const UnetShape& shape);

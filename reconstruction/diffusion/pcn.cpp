@@ -10,6 +10,7 @@ namespace {
 struct PcnParams : LevelParams {
   PcnParams() { steps = 12; }
   std::int64_t moves = 50, kept = 1;
+  double step = 1;
   std::string flow = "gradient_estimation";
   static constexpr auto fields() {
     using P = PcnParams;
@@ -21,6 +22,8 @@ struct PcnParams : LevelParams {
                          1.0, 1e6),
                    field("kept", &P::kept, "1",
                          "Samples that are taken from one chain, evenly over the second half of its moves.", 1.0, 1e6),
+                   field("step", &P::step, "1",
+                         "Step that a chain begins with, 1 being a new image; it then finds its own.", 1e-9, 1.0),
                    choice("flow", &P::flow, "The prior sampler: euler, heun or gradient_estimation.",
                           "euler|heun|gradient_estimation")});
   }
@@ -44,7 +47,7 @@ class Pcn final : public Sampler {
     const double sd = level(run.first()), tau = std::max(run.sd(), 1e-6 * sd);
     const Batch centre = run.centre();
     Batch z = x - centre, image = x, residual, n, tried;
-    Eigen::VectorXd luck, loss, log_step = Eigen::VectorXd::Zero(x.cols());
+    Eigen::VectorXd luck, loss, log_step = Eigen::VectorXd::Constant(x.cols(), std::log(p_.step));
     const auto loss_of = [&](const Batch& v) {
       run.apply(v, residual);
       residual -= run.y();

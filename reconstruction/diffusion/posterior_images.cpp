@@ -1,8 +1,12 @@
 #include "reconstruction/diffusion/posterior_images.h"
 
 #include <algorithm>
+#include <cmath>
+#include <mutex>
 
 #include "core/value.h"
+#include "numerics/random.h"
+#include "reconstruction/image/library_posterior.h"
 
 namespace percept::diffusion {
 
@@ -18,6 +22,7 @@ PosteriorImages::PosteriorImages(const DrawingParams& p, const ImagePrior& prior
   } else if (p.sampler == "pcn") {
     how["moves"] = p.moves;
     how["kept"] = p.kept;
+    if (p.pool > 0) how["step"] = 0.5;
   }
   sampler_ = make_sampler(p.sampler, how, context.node);
   measured_ = {operator_.get(), Batch(operator_->outputs(), 1), sd};
@@ -26,6 +31,80 @@ PosteriorImages::PosteriorImages(const DrawingParams& p, const ImagePrior& prior
   task_.samples = p.samples;
   task_.seed = context.seed;
   task_.where = context.node;
+  samples_ = p.samples;
+  kept_ = std::min(p.kept, p.samples);
+  if (p.sampler == "pcn" && p.pool > 0) {
+    pool_ = pool_of(p, prior);
+    operator_->apply(pool_->images, pool_measured_);
+  }
+}
+
+std::shared_ptr<const PosteriorImages::Pool> PosteriorImages::pool_of(const DrawingParams& p,
+                                                                      const ImagePrior& prior) const {
+  // all folds of an experiment have the same prior: the last pool that was made is kept
+  struct Last {
+    std::string prior;
+    std::vector<double> levels;
+    Index images = 0;
+    std::uint64_t seed = 0;
+    std::shared_ptr<const Pool> made;
+  };
+  static std::mutex mutex;
+  static Last last;
+  const std::lock_guard lock(mutex);
+  const std::string digest = prior.digest();
+  if (last.made && last.prior == digest && last.levels == sampler_->levels() && last.images == p.pool &&
+      last.seed == task_.seed)
+    return last.made;
+  auto made = std::make_shared<Pool>();
+  const KeyedRandom random(task_.seed, "diffusion pool");
+  made->noise.resize(denoiser_->size(), p.pool);
+  for (Index k = 0; k < p.pool; ++k)
+    random.normals(k, 0, {made->noise.col(k).data(), static_cast<std::size_t>(made->noise.rows())});
+  made->noise *= static_cast<float>(sampler_->level(0));
+  made->images.resizeLike(made->noise);
+  const auto flow = make_sampler("gradient_estimation", Value::table(), task_.where);
+  flow->set_levels(sampler_->levels(), task_.where);
+  constexpr Index kTogether = 32;  // bounds the memory
+  for (Index first = 0; first < p.pool; first += kTogether) {
+    const Index n = std::min(kTogether, p.pool - first);
+    Task task;
+    task.denoiser = denoiser_.get();
+    task.where = task_.where;
+    for (Index k = 0; k < n; ++k) task.keys.push_back(first + k);
+    task.start.from = Start::From::state;
+    task.start.x = made->noise.middleCols(first, n);
+    made->images.middleCols(first, n) = diffusion::draw(*flow, task).x;
+  }
+  last = {digest, sampler_->levels(), p.pool, task_.seed, made};
+  return made;
+}
+
+Eigen::MatrixXd PosteriorImages::chains(std::int64_t key, const Eigen::VectorXd& y) {
+  // each chain is an item of its own, since items begin where they are told to
+  const Index chains = (samples_ + kept_ - 1) / kept_;
+  const Eigen::VectorXd weights =
+      normalised((pool_measured_.colwise() - y.cast<float>()).cast<double>().colwise().squaredNorm().transpose() /
+                 (-2 * measured_.sd * measured_.sd));
+  const KeyedRandom random(task_.seed, "diffusion pool choice");
+  const double luck = random.uniform(key, 0);
+  task_.keys.clear();
+  task_.start.from = Start::From::state;
+  task_.start.x.resize(denoiser_->size(), chains);
+  measured_.y.resize(y.size(), chains);
+  double before = 0;
+  Index at = 0;
+  for (Index c = 0; c < chains; ++c) {
+    // systematic resampling (Kitagawa, J. Computational and Graphical Statistics 5 (1996) 1)
+    const double place = (static_cast<double>(c) + luck) / static_cast<double>(chains);
+    while (at + 1 < weights.size() && before + weights(at) < place) before += weights(at++);
+    task_.keys.push_back(key * chains + c);
+    task_.start.x.col(c) = pool_->noise.col(at);
+    measured_.y.col(c) = y.cast<float>();
+  }
+  task_.samples = kept_;
+  const Eigen::MatrixXd drawn = diffusion::draw(*sampler_, task_).x.cast<double>();
+  return drawn.leftCols(samples_);
 }
 
 std::vector<Part> PosteriorImages::parts(const DrawingParams& p, const ImagePrior& prior, const std::string& unit) {
@@ -38,10 +117,15 @@ std::vector<Part> PosteriorImages::parts(const DrawingParams& p, const ImagePrio
 const Eigen::VectorXd& PosteriorImages::draw(std::int64_t key, const Eigen::VectorXd& y) {
   const Index d = denoiser_->size();
   TrajectorySpread spread(std::max<Index>(2, sampler_->steps() / 4));
-  task_.keys = {key};
   task_.observer = [&](const Step& step) { spread(step); };
-  measured_.y.col(0) = y.cast<float>();
-  const Eigen::MatrixXd drawn = diffusion::draw(*sampler_, task_).x.cast<double>();
+  Eigen::MatrixXd drawn;
+  if (pool_) {
+    drawn = chains(key, y);
+  } else {
+    task_.keys = {key};
+    measured_.y.col(0) = y.cast<float>();
+    drawn = diffusion::draw(*sampler_, task_).x.cast<double>();
+  }
   task_.observer = {};
   const Eigen::VectorXd mean = drawn.rowwise().mean();
   out_.resize(2 * d + drawn.size() + 1);

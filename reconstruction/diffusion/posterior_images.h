@@ -16,20 +16,18 @@ namespace percept::diffusion {
 
 struct DrawingParams {
   std::string sampler = "daps";
-  std::int64_t levels = 0, samples = 8, moves = 40, kept = 2;
+  std::int64_t levels = 0, samples = 8, pool = 512, moves = 16, kept = 2;
 };
-/// samplers: those of the stage, "a|b".
 template <class P>
-constexpr auto drawing_fields(const char* samplers) {
+constexpr auto drawing_fields() {
   return std::tuple{
-      choice<P>(
-          "sampler", &P::sampler,
-          "The posterior sampler that draws images. pcn is exact for the prior that its few levels make; the others "
-          "take less time and an approximation.",
-          samplers),
       field<P, std::int64_t>("levels", &P::levels, "1",
                              "Noise levels of a run, from noise to image; 0: the sampler's default.", 0, 100000),
       field<P, std::int64_t>("samples", &P::samples, "images", "Images drawn for each frame.", 2, 10000),
+      field<P, std::int64_t>("pool", &P::pool, "images",
+                             "pcn: images that are drawn from the prior once; by their likelihood some of them are "
+                             "where the chains of a frame begin. 0: anywhere.",
+                             0, 1000000),
       field<P, std::int64_t>("moves", &P::moves, "1",
                              "pcn: runs that a chain tries; in the first half it finds its step.", 1, 1000000),
       field<P, std::int64_t>("kept", &P::kept, "1", "pcn: samples that are taken from one chain.", 1, 10000)};
@@ -50,11 +48,21 @@ class PosteriorImages {
   const Eigen::VectorXd& draw(std::int64_t key, const Eigen::VectorXd& y);
 
  private:
+  /// Draws of the prior and the noise they were made of, best known as where a chain may begin.
+  struct Pool {
+    Batch noise, images;
+  };
+  std::shared_ptr<const Pool> pool_of(const DrawingParams& params, const ImagePrior& prior) const;
+  Eigen::MatrixXd chains(std::int64_t key, const Eigen::VectorXd& y);
+
   std::unique_ptr<Operator> operator_;
   std::shared_ptr<Denoiser> denoiser_;
   std::unique_ptr<Sampler> sampler_;
   Measurement measured_;
   Task task_;
+  std::shared_ptr<const Pool> pool_;
+  Batch pool_measured_;
+  Index samples_ = 0, kept_ = 1;
   Eigen::VectorXd out_;
 };
 

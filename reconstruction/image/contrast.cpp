@@ -78,4 +78,13 @@ VectorXd ContrastFeatures::gradient(const Eigen::Ref<const VectorXd>& image, con
   return Eigen::Map<const VectorXd>(total.data(), total.size());
 }
 
+double ContrastFeatures::steepest(double range) const {
+  const auto norm = [](const MatrixXd& m) { return std::sqrt((m * m.transpose()).rowwise().lpNorm<1>().maxCoeff()); };
+  // of a variance by its pixels: 2 w (x - mean); of a power by a variance that is at most a quarter of the square range
+  const double by_pixel = 2 * range * norm(window_rows_) * norm(window_columns_);
+  const double p = options_.power / 2;
+  const double by_variance = p * std::pow(p < 1 ? kFloor : range * range / 4 + kFloor, p - 1);
+  return norm(pool_rows_) * norm(pool_columns_) * by_variance * by_pixel;
+}
+
 }  // namespace percept

@@ -35,6 +35,8 @@ class ContrastFeatures {
   Eigen::MatrixXd each(const Eigen::MatrixXd& images) const;
   /// d/d image of by_feature . features(image)
   Eigen::VectorXd gradient(const Eigen::Ref<const Eigen::VectorXd>& image, const Eigen::VectorXd& by_feature) const;
+  /// No image whose values differ by at most `range` changes its features faster than this (a bound, norm by norm).
+  double steepest(double range) const;
 
  private:
   Eigen::MatrixXd variance(const Eigen::MatrixXd& x, Eigen::MatrixXd& mean) const;

@@ -21,7 +21,7 @@
 
 namespace percept {
 
-/// Parameters of stages that have one.
+/// Parameters of stages that have one. Those of its decoder, delta and components, are no parameters of stages without.
 struct EncodingOptions {
   double contrast_sd_px = 0.8;
   double contrast_power = 0.5;
@@ -67,10 +67,6 @@ constexpr auto encoding_fields() {
       field<P, std::vector<double>>(
           "beta", &P::beta, "",
           "Power of the encoding likelihood; of several the one with the least squared error on inner folds.", 0, 100),
-      field<P, std::vector<double>>("delta", &P::delta, "",
-                                    "Power of the decoder's likelihood, chosen with beta; 0: no decoder.", 0, 100),
-      field<P, std::int64_t>("components", &P::components, "",
-                             "Principal components of the library that the decoder estimates.", 1, 1000),
       field<P, std::int64_t>("inner_folds", &P::inner_folds, "", "Folds for the choice of beta and delta.", 2, 1000),
       field<P, std::int64_t>("deformed_copies", &P::deformed_copies, "",
                              "Deformed copies of each image of the library.", 0, 1000),

@@ -31,6 +31,10 @@ struct EncodingPosteriorParams : EncodingOptions {
     return std::tuple_cat(
         encoding_fields<P>(),
         std::tuple{
+            field<P, std::vector<double>>(
+                "delta", &P::delta, "", "Power of the decoder's likelihood, chosen with beta; 0: no decoder.", 0, 100),
+            field<P, std::int64_t>("components", &P::components, "",
+                                   "Principal components of the library that the decoder estimates.", 1, 1000),
             field("samples", &P::samples, "", "Images drawn from the posterior.", 1, 1000),
             field("ssim_images", &P::ssim_images, "", "Images by falling weight that make the expected SSIM.", 1,
                   100000),

@@ -163,6 +163,18 @@ TEST(DiffusionPosterior, SamplesAreAsUncertainAsTheRows) {
   EXPECT_LT((positive - expected).squaredNorm() / 30, 0.03);
 }
 
+// chains that begin among draws of the prior that explain the rows need hardly move
+TEST(DiffusionPosterior, ChainsBeginWhereTheRowsSay) {
+  const Rows rows(1);
+  const VectorXd heights = signs(200, 1), held = signs(10, 2);
+  Value p = Value::object({{"sampler", "pcn"}, {"levels", 8}, {"samples", 4}, {"moves", 1}, {"pool", 64}});
+  const Model m = fit(rows.of(heights, 1), boards(heights), p);
+  const MatrixXd x = rows.of(held, 2), y = apply(m, x, p);
+  EXPECT_LT((height_of(y.topRows(kPixels)) - held).cwiseAbs().maxCoeff(), 1);
+  p["pool"] = 0;
+  EXPECT_GT((height_of(apply(m, x, p).topRows(kPixels)) - held).cwiseAbs().maxCoeff(), 1);
+}
+
 TEST(DiffusionPosterior, SaysWhatItCannotUse) {
   const Rows rows(1);
   Context alone;
