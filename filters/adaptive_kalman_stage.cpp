@@ -136,7 +136,8 @@ class AdaptiveFitter final : public Fitter {
     m.set("xf", xf);
     m.set("xx", xx);
     m.set("z_mean", s.z_mean);
-    AdaptiveKalman({z.a, z.gamma, z.s, ff, xf, xx}, 1, context.node);  // refuses what the stage would refuse
+    // refuses what the stage would refuse
+    [[maybe_unused]] const AdaptiveKalman filter({z.a, z.gamma, z.s, ff, xf, xx}, 1, context.node);
     return m;
   }
 
