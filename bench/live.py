@@ -123,7 +123,11 @@ class Lsl:
         import pylsl
 
         self.pylsl = pylsl
-        self.outlet = pylsl.StreamOutlet(pylsl.StreamInfo("bench", "counts", CHANNELS, RATE_HZ, "float32", "bench"))
+        info = pylsl.StreamInfo("bench", "counts", CHANNELS, RATE_HZ, "float32", "bench")
+        channels = info.desc().append_child("channels")
+        for i in range(CHANNELS):
+            channels.append_child("channel").append_child_value("label", f"unit_{i}")
+        self.outlet = pylsl.StreamOutlet(info)
         self.inlet = None
         self.source = 'lsl:stream="bench"'
         self.output = 'lsl:name="bench_cursor"'
@@ -181,6 +185,8 @@ def through(kind, program, folder, models):
     live.send_signal(2)
     report = json.loads(live.communicate(timeout=30)[0])
     way.close()
+    if "error" in report:
+        raise SystemExit(f"percept live: {report['error']}")
     took = [(read[k] - sent[k]) * 1e-9 for k in sent if k >= WARM_UP and k in read]
     own = report["latency"]
     return {**percentiles(took), "states": len(took), "of": SECONDS * RATE_HZ,
