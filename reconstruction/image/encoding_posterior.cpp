@@ -257,7 +257,8 @@ StageInfo info_encoding_posterior() {
       VectorXd image(kPixels);
       const double y = 3 + 6 * random.uniform(key, 0), x = 3 + 6 * random.uniform(key, 1);
       for (Index k = 0; k < kPixels; ++k) {
-        const double dy = static_cast<double>(k / 12) - y, dx = static_cast<double>(k % 12) - x;
+        const Index row = k / 12;
+        const double dy = static_cast<double>(row) - y, dx = static_cast<double>(k % 12) - x;
         image(k) = std::exp(-(dy * dy + dx * dx) / 4);
       }
       return image;

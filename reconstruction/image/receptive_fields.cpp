@@ -92,6 +92,7 @@ FieldEncoder fit_field_encoder(const MatrixXd& features, const MatrixXd& respons
   if (seeing.empty()) throw DataError(where, "features of the training images", "some that vary", "constant ones only");
 
   const auto penalties = static_cast<Index>(options.penalties.size());
+  if (penalties == 0) throw ConfigError(where, "no penalty", "at least one to choose from");
   const Index count = static_cast<Index>(seeing.size());
   std::vector<Eigensystem> kernels;
   MatrixXd evidence(count, voxels);

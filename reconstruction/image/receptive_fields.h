@@ -46,7 +46,7 @@ struct FieldEncoder {
 /// features: p x frames, responses: voxels x frames, both finite; neighbours: voxels x voxels, or empty.
 /// left_out is exact for the chosen field and penalty: no model is fitted twice.
 /// Throws DataError naming `where` when there are fewer than 3 frames, a voxel is constant, or no field sees a feature
-/// that varies.
+/// that varies; ConfigError without a penalty.
 FieldEncoder fit_field_encoder(const Eigen::MatrixXd& features, const Eigen::MatrixXd& responses,
                                const Eigen::MatrixXd& fields, const Eigen::SparseMatrix<double>& neighbours,
                                const FieldEncoderOptions& options, const std::string& where);

@@ -157,6 +157,11 @@ TEST(FieldEncoder, RefusesWhatCannotBeFitted) {
             "encoder: training frames: expected at least 3, found 2");
   EXPECT_EQ(testing::message_of<DataError>([&] { fit(MatrixXd::Ones(36, 40), s.responses); }),
             "encoder: features of the training images: expected some that vary, found constant ones only");
+  FieldEncoderOptions none;
+  none.penalties.clear();
+  EXPECT_EQ(testing::message_of<ConfigError>(
+                [&] { fit_field_encoder(s.features, s.responses, s.fields, {}, none, "encoder"); }),
+            "encoder = no penalty: expected at least one to choose from");
   s.responses.row(4).setConstant(2);
   EXPECT_EQ(testing::message_of<DataError>([&] { fit(s.features, s.responses); }),
             "encoder: voxel 4: expected responses that vary over the training frames, found the constant 2");
