@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cstring>
 #include <set>
 
@@ -351,9 +350,11 @@ bool Recorder::write() {
 }
 
 void Recorder::run() {
-  const auto pause = std::chrono::duration<double>(options_.write_s);
-  while (!stop_.load(std::memory_order_acquire)) {
-    std::this_thread::sleep_for(pause);
+  const auto pause_ns = static_cast<std::int64_t>(options_.write_s * 1e9);
+  for (;;) {
+    const std::uint32_t seen = wakeup_.now();
+    if (stop_.load(std::memory_order_acquire)) return;
+    wakeup_.wait(seen, pause_ns);
     if (file_->writer.buffered() < kMostBuffered) drain();
     if (!write()) continue;
     if (const std::int64_t now = steady_ns(); static_cast<double>(now - file_->synced_ns) * 1e-9 >= options_.sync_s) {
@@ -370,6 +371,7 @@ std::string Recorder::close(const Value& counts) {
   if (closed_) return {};
   closed_ = true;
   stop_.store(true, std::memory_order_release);
+  wakeup_.notify();
   thread_.join();
   for (bool more = true; more;) {
     drain();

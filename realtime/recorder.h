@@ -15,6 +15,7 @@
 #include "core/value.h"
 #include "realtime/clock.h"
 #include "realtime/live_runner.h"
+#include "realtime/wakeup.h"
 
 namespace percept {
 
@@ -92,6 +93,7 @@ class Recorder {
   std::int64_t records_ = 0;
   std::atomic<std::int64_t> bytes_{0}, longest_sync_ns_{0};
   std::atomic<bool> stop_{false};
+  Wakeup wakeup_;  ///< of the thread, when it is to end
   bool closed_ = false;
   std::thread thread_;
 };

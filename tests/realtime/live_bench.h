@@ -64,7 +64,7 @@ class Scripted final : public Source {
   Eigen::VectorXd frame_;
   std::vector<Act> acts_;
   std::size_t at_ = 0;
-  std::int64_t next_ = 0;
+  std::atomic<std::int64_t> next_{0};
   bool real_time_;
   std::atomic<bool> stopped_{false};
 };
