@@ -138,12 +138,18 @@ void LiveLoop::take(Input& input, const Packet& given) noexcept {
   if (watched_.load(std::memory_order_relaxed)) show_signal(input, packet);
   received_ns_ = packet.received_ns;
   corrected_ns_ = corrected;
-  if (const std::int64_t newest = stamped ? corrected : packet.received_ns; newest > input.newest_ns)
-    input.newest_ns = newest;
+  // no data are newer than their arrival, whatever a device's clock says
+  const std::int64_t newest_before = input.newest_ns;
+  input.newest_ns = std::max(newest_before, std::min(stamped ? corrected : packet.received_ns, packet.received_ns));
   update_conditions(steady_ns());
   const Fate fate = runner_.push(packet, input.index);
-  if (setup_.recorder && fate != Fate::used) setup_.recorder->fate(0, number, fate);
   const std::int64_t now = steady_ns();
+  if (fate != Fate::used) {
+    // what repeats itself or cannot be used must not keep the watchdog quiet
+    input.newest_ns = newest_before;
+    update_conditions(now);
+    if (setup_.recorder) setup_.recorder->fate(0, number, fate);
+  }
   if (fate == Fate::used && static_cast<double>(now - packet.received_ns) > setup_.loop.deadline_s * 1e9) ++misses_;
   if (runner_.held(input.index) == 0) input.held_since_ns = 0;
   else if (input.held_since_ns == 0) input.held_since_ns = now;

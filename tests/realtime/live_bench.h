@@ -25,6 +25,7 @@ class Scripted final : public Source {
     std::int64_t counter = -1;  ///< -1: the next one
     std::function<void(Eigen::VectorXd&)> change = {};
     std::function<void()> before = {};
+    std::function<double(std::int64_t)> device_s = {};  ///< the device's stamp, from this machine's time
   };
   Scripted(std::vector<Act> acts, bool real_time = true) : acts_(std::move(acts)), real_time_(real_time) {
     format_ = recording().streams[0].format;
@@ -51,6 +52,10 @@ class Scripted final : public Source {
     packet = {};
     packet.x = ConstFrames(frame_.data(), Scalar::f64, 5, 1, 5);
     packet.counter = next_++;
+    if (act.device_s) {
+      packet.device_s = act.device_s(steady_ns());
+      packet.clock = {.device_s = packet.device_s - 60, .local_ns = steady_ns(), .error_s = 1e-4};
+    }
     return Got::packet;
   }
   void stop() noexcept override { stopped_ = true; }

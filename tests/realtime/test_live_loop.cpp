@@ -83,6 +83,28 @@ TEST(LiveLoop, TheWatchdogFreezesTheOutput) {
   EXPECT_EQ(loop.report().at("holds").as_integer(), 1);
 }
 
+// a device that repeats itself, or whose stamps run ahead, is as silent as one that sends nothing
+TEST(LiveLoop, PacketsThatCannotBeUsedDoNotKeepTheWatchdogQuiet) {
+  for (bool ahead : {false, true}) {
+    std::vector<Scripted::Act> acts(20);
+    if (ahead)
+      for (auto& a : acts) a.device_s = [](std::int64_t now_ns) { return static_cast<double>(now_ns) * 1e-9 + 60; };
+    for (int k = 0; k < 60; ++k) {
+      Scripted::Act again;
+      again.wait_ms = 5;
+      again.packet = !ahead;
+      again.counter = 19;
+      acts.push_back(again);
+    }
+    LoopBench bench(one(acts));
+    bench.setup.guard.max_age_s = 0.1;
+    LiveLoop& loop = bench.make();
+    loop.run();
+    EXPECT_EQ(bench.states.back().hold, Hold::old_data) << ahead;
+    EXPECT_EQ(loop.report().at("decoded_frames").as_integer(), 20);
+  }
+}
+
 TEST(LiveLoop, TheEmergencyStopHoldsUntilItIsReleased) {
   LiveLoop* loop = nullptr;
   std::vector<Scripted::Act> acts(40);
