@@ -46,13 +46,18 @@ void add_threads(CLI::App& app, Global& global) {
       ->check(CLI::Range(1, 4096));
 }
 
-std::shared_ptr<PipelineOptions> add_pipeline(CLI::App& app, Global& global, const std::string& output_doc) {
-  auto o = std::make_shared<PipelineOptions>();
-  app.add_option("pipeline", o->file, "Pipeline file (TOML)")->required()->type_name("FILE");
-  app.add_option("-o,--output", o->output, output_doc)->type_name("DIR");
-  app.add_option("--set", o->set, "Change one value: NODE.key=value, run.seed=3, official.gap_s=1; may be repeated")
+void add_pipeline_file(CLI::App& app, PipelineOptions& options) {
+  app.add_option("pipeline", options.file, "Pipeline file (TOML)")->required()->type_name("FILE");
+  app.add_option("--set", options.set,
+                 "Change one value: NODE.key=value, run.seed=3, official.gap_s=1, live.block=64; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
+}
+
+std::shared_ptr<PipelineOptions> add_pipeline(CLI::App& app, Global& global, const std::string& output_doc) {
+  auto o = std::make_shared<PipelineOptions>();
+  add_pipeline_file(app, *o);
+  app.add_option("-o,--output", o->output, output_doc)->type_name("DIR");
   app.add_flag("--fresh", o->fresh,
                "Start over: use neither what a killed run left in OUTPUT.work nor a prior fitted before");
   add_threads(app, global);

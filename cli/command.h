@@ -60,6 +60,8 @@ struct PipelineOptions {
   std::vector<std::string> set;
   bool fresh = false;
 };
+/// Declares pipeline and --set.
+void add_pipeline_file(CLI::App& app, PipelineOptions& options);
 /// Declares pipeline, --output, --set, --fresh, --threads, --json.
 std::shared_ptr<PipelineOptions> add_pipeline(CLI::App& app, Global& global, const std::string& output_doc);
 /// The pipeline as it was changed by --set, threads, progress and cancelling; no recording yet.

@@ -72,7 +72,7 @@ struct LiveArguments {
 };
 
 void add_live_options(CLI::App& app, Global& global, LiveArguments& a) {
-  app.add_option("pipeline", a.pipeline.file, "Pipeline file (TOML)")->type_name("FILE");
+  add_pipeline_file(app, a.pipeline);
   app.add_option("--output", a.outputs, "Where decoded states go: KIND:KEY=VALUE,... (udp, stdout, redis, lsl)")
       ->type_name("OUTLET")
       ->allow_extra_args(false);
@@ -82,9 +82,6 @@ void add_live_options(CLI::App& app, Global& global, LiveArguments& a) {
                "Serve a page for this machine's browser: state, signal, channels, latencies, commands");
   app.add_option("--duration", a.duration_s, "Stop after so many seconds (default: when the source ends, or Ctrl-C)")
       ->check(CLI::Range(0.0, 1e9));
-  app.add_option("--set", a.pipeline.set, "Change one value: NODE.key=value, live.hold_packets=4; may be repeated")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
   add_threads(app, global);
   add_json(app, global);
 }
@@ -189,8 +186,7 @@ std::vector<NodeSpec> fitted_nodes(const Pipeline& pipeline, const LiveSettings&
 /// What the page is told once (realtime/live_page.h).
 Value page_about(const Pipeline& pipeline, const std::string& node, const std::vector<std::string>& rows,
                  const LiveRunner& runner, const std::vector<InputSpec>& inputs) {
-  const StreamFormat& format = runner.format(node);
-  const Part& state = format.find_part("mean") ? *format.find_part("mean") : format.parts.front();
+  const Part& state = decoded_part(runner.format(node));
   Value units = Value::array(), in = Value::array();
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::string& unit = i < state.rows.size() && !state.rows[i].unit.empty() ? state.rows[i].unit : state.unit;
@@ -208,7 +204,6 @@ Value page_about(const Pipeline& pipeline, const std::string& node, const std::v
 
 Value run_live(LiveArguments a, Global& global) {
   const auto& registry = builtin_registry();
-  if (a.pipeline.file.empty()) throw UsageError("a pipeline file is needed");
   const Pipeline pipeline = read_pipeline(a.pipeline.file, registry, a.pipeline.set);
   LiveSettings settings = read_live(pipeline);
   for (auto& s : a.outputs) settings.outlets.push_back(parse_outlet(s, "--output"));
@@ -247,20 +242,18 @@ Value run_live(LiveArguments a, Global& global) {
     if (n.from.empty()) n.from = {inputs.front().name};
 
   LiveRunner runner(registry, inputs, nodes, settings.runner);
+  const StreamFormat& decoded = runner.format(settings.node);
+  const OutletSettings states{.rows = decoded_rows(decoded), .rate_hz = decoded.rate_hz};
+  for (auto& o : settings.outlets) setup.outlets.push_back(make_outlet(o, states, settings.where + ".output"));
+  SessionFolder folder;
   std::unique_ptr<Recorder> recorder;
-  if (!a.record.empty()) {
-    const Value about = session_about(pipeline, settings.node, nodes);
-    make_session_folder(a.record, nodes);
+  if (!a.record.empty() && !a.check) {
+    folder.make(a.record, nodes);
     std::vector<Recorder::StreamInfo> in;
     for (auto& i : inputs) in.push_back({i.name, i.format});
-    recorder =
-        std::make_unique<Recorder>(fs::path(a.record) / kSessionFile, about, in,
-                                   std::vector<Recorder::StreamInfo>{{settings.node, runner.format(settings.node)}}, 1);
+    recorder = std::make_unique<Recorder>(folder.session(), session_about(pipeline, settings.node, nodes), in,
+                                          std::vector<Recorder::StreamInfo>{{settings.node, decoded}}, 1);
   }
-  const OutletSettings states{
-      .rows = OutputGuard(runner.format(settings.node), settings.guard, settings.where + ".guard").row_names(),
-      .rate_hz = runner.format(settings.node).rate_hz};
-  for (auto& o : settings.outlets) setup.outlets.push_back(make_outlet(o, states, settings.where + ".output"));
   setup.runner = &runner;
   setup.node = settings.node;
   setup.loop = settings.loop;
@@ -275,7 +268,7 @@ Value run_live(LiveArguments a, Global& global) {
     Value v = check_machine(settings, inputs.front().format.rate_hz, !global.json);
     if (!global.json)
       fmt::print("the pipeline can run live: {} at {:.6g} Hz in, {} out\n", inputs.front().format.describe(),
-                 inputs.front().format.rate_hz, runner.format(settings.node).describe());
+                 inputs.front().format.rate_hz, decoded.describe());
     return v;
   }
 
@@ -286,6 +279,7 @@ Value run_live(LiveArguments a, Global& global) {
     // not through the log, which may be kept: the address is the key
     fmt::print(stderr, "page: {}\n", page->url());
   }
+  folder.keep();
   std::signal(SIGUSR1, on_emergency);
   std::signal(SIGUSR2, on_emergency);
   std::exception_ptr failure;
@@ -327,7 +321,7 @@ Value run_live(LiveArguments a, Global& global) {
     const std::string left = recorder->close(result);
     result["recording"] = a.record;
     result["recorder"] = to_value(recorder->counts());
-    if (!left.empty()) throw DataError((fs::path(a.record) / kSessionFile).string(), "", "room for everything", left);
+    if (!left.empty()) throw DataError(folder.session().string(), "", "room for everything", left);
   }
   if (!global.json) {
     print_report(result);

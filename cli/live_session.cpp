@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
-#include <map>
 
 #include "core/error.h"
 #include "core/model.h"
@@ -30,12 +30,18 @@ Value session_about(const Pipeline& pipeline, const std::string& node, const std
                         {"started", evaluation::now_utc()}});
 }
 
-void make_session_folder(const fs::path& folder, const std::vector<NodeSpec>& nodes) {
+SessionFolder::~SessionFolder() {
+  std::error_code ignored;
+  if (!folder_.empty() && !kept_) fs::remove_all(folder_, ignored);
+}
+
+void SessionFolder::make(const fs::path& folder, const std::vector<NodeSpec>& nodes) {
   std::error_code error;
   if (fs::exists(folder) && !(fs::is_directory(folder) && fs::is_empty(folder)))
     throw DataError(folder.string(), "", "a new folder for the recording", "one that holds something");
   fs::create_directories(folder / "models", error);
   if (error) throw DataError(folder.string(), "", "a folder that can be made", error.message());
+  folder_ = folder;
   for (auto& n : nodes)
     if (n.model) n.model->save(folder / "models" / n.name);
 }
@@ -69,17 +75,18 @@ Value rerun_session(const fs::path& given) {
   const Stream& live = recording.stream("live_" + node, "rerun");
   std::int64_t same = 0, first = -1, frames = 0;
   std::vector<std::byte> room;
-  run_offline(registry, recording, nodes, options,
-              {{node, [&](const Block& b) {
-                  const std::size_t frame = static_cast<std::size_t>(b.x.rows) * bytes_of(b.x.scalar);
-                  room.resize(frame);
-                  for (Index k = 0; k < b.x.frames; ++k, ++frames) {
-                    if (frames >= live.frames()) continue;  // what was decoded when the session was cut off
-                    live.samples->read(frames, MutableFrames(room.data(), b.x.scalar, b.x.rows, 1, b.x.rows));
-                    if (std::memcmp(room.data(), b.x.slice(k, 1).data, frame) == 0) ++same;
-                    else if (first < 0) first = frames;
-                  }
-                }}});
+  const SinkFn compare = [&](const Block& b) {
+    const std::size_t frame = static_cast<std::size_t>(b.x.rows) * bytes_of(b.x.scalar);
+    // what was decoded when the session was cut off is not there
+    const Index n = static_cast<Index>(std::clamp<std::int64_t>(live.frames() - frames, 0, b.x.frames));
+    room.resize(frame * static_cast<std::size_t>(n));
+    if (n > 0) live.samples->read(frames, MutableFrames(room.data(), b.x.scalar, b.x.rows, n, b.x.rows));
+    for (Index k = 0; k < n; ++k)
+      if (std::memcmp(room.data() + frame * static_cast<std::size_t>(k), b.x.slice(k, 1).data, frame) == 0) ++same;
+      else if (first < 0) first = frames + k;
+    frames += b.x.frames;
+  };
+  run_offline(registry, recording, nodes, options, {{node, compare}});
   Value result = Value::object({{"node", node}, {"frames", live.frames()}, {"identical", same}});
   if (first >= 0) result["first_different"] = first;
   result["complete"] = recording.meta.at("live").at("complete");

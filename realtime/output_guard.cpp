@@ -43,13 +43,22 @@ const char* text_of(Hold hold) {
   return "";
 }
 
+const Part& decoded_part(const StreamFormat& format) {
+  const Part* mean = format.find_part("mean");
+  return mean ? *mean : format.parts.at(0);
+}
+std::vector<std::string> decoded_rows(const StreamFormat& format) {
+  const Part& state = decoded_part(format);
+  const auto all = format.row_names();
+  const auto first = all.begin() + format.part_offset(state.name);
+  return {first, first + state.size()};
+}
+
 OutputGuard::OutputGuard(const StreamFormat& format, const Params& params, const std::string& where) : params_(params) {
-  if (format.parts.empty()) throw ConfigError(where, format.describe(), "a node that gives frames");
-  const Part& state = format.find_part("mean") ? *format.find_part("mean") : format.parts[0];
+  const Part& state = decoded_part(format);
   offset_ = format.part_offset(state.name);
   rows_ = state.size();
-  const auto all_names = format.row_names();
-  names_.assign(all_names.begin() + offset_, all_names.begin() + offset_ + rows_);
+  names_ = decoded_rows(format);
   if (const Part* cov = format.find_part("covariance"); cov && cov->size() == rows_ * rows_)
     covariance_ = format.part_offset("covariance");
   params_.low = for_each_row(params.low, rows_, -HUGE_VAL, where + ".low");

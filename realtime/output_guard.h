@@ -24,6 +24,11 @@ enum class Hold : std::uint8_t {
 /// The reason as a sentence.
 const char* text_of(Hold hold);
 
+/// What of a node's frame is the decoded state: its part "mean" where there is one, else the first.
+const Part& decoded_part(const StreamFormat& format);
+/// The names of its rows.
+std::vector<std::string> decoded_rows(const StreamFormat& format);
+
 /// One thread. Allocates nothing once made.
 ///
 /// The output has rows of a decoded state, and perhaps its covariance. While it is held, the rows stand where they last
@@ -53,7 +58,7 @@ class OutputGuard {
                  "freeze|nothing")};
     }
   };
-  /// format: of the guarded node: its first part is the state (or "mean"), "covariance" beside it where there is one.
+  /// format: of the guarded node: decoded_part() of it is the state, "covariance" beside it where there is one.
   /// Throws ConfigError naming `where`.
   OutputGuard(const StreamFormat& format, const Params& params, const std::string& where);
 

@@ -195,6 +195,10 @@ TEST(Live, SaysWhatIsMissing) {
   EXPECT_THAT(refusal({"replay", "base.toml", "--set", "live.guard.low=[1,2,3]"}), HasSubstr("one for each of 2 rows"));
   EXPECT_THAT(refusal({"replay", "base.toml", "--set", "live.health=3"}), HasSubstr("write [live.health]"));
   EXPECT_THAT(refusal({"replay", "base.toml", "--json", "--output", "stdout"}, 2), HasSubstr("exclude each other"));
+  // what never began leaves no folder behind, and a check makes none
+  EXPECT_THAT(refusal({"replay", "base.toml", "--record", "r", "--page", "--set", "live.page.bind=\"203.0.113.7\""}),
+              HasSubstr("live.page.port"));
+  EXPECT_EQ(percept(folder, {"replay", "base.toml", "--record", "r", "--speed", "0"}).code, 0);
   // a device with other channels than the model was fitted on
   EXPECT_THAT(refusal({"live", "base.toml", "--source", "simulator:channels=8,rate_hz=10,speed=0,duration_s=20"}),
               HasSubstr("channels"));
