@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
-#include <hiredis/hiredis.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -13,6 +12,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <thread>
 
@@ -20,6 +20,7 @@
 #include "realtime/descriptor.h"
 #include "realtime/lsl_library.h"
 #include "realtime/queue.h"
+#include "realtime/redis_connection.h"
 #include "realtime/wakeup.h"
 #include "realtime/wire.h"
 
@@ -227,79 +228,42 @@ class RedisOutlet final : public PumpedOutlet {
     }
   };
   RedisOutlet(const Params& p, const OutletSettings& settings, const std::string& where)
-      : PumpedOutlet(settings.rows.size()), p_(p) {
-    if (!connect(2'000'000'000))
-      throw ConfigError(where, device(), fmt::format("a Redis server, found: {}", trouble()));
+      : PumpedOutlet(settings.rows.size()), p_(p), address_{p.host, p.socket, p.port}, connection_(address_),
+        keep_(fmt::format("{}", p.keep > 0 ? p.keep : std::numeric_limits<std::int64_t>::max())) {
+    if (!connection_.connect(2))
+      throw ConfigError(where, device(), fmt::format("a Redis server, found: {}", connection_.error()));
     start();
   }
   ~RedisOutlet() override { stop(); }
-  std::string device() const override {
-    return p_.socket.empty() ? fmt::format("Redis {}:{} {}", p_.host, p_.port, p_.stream)
-                             : fmt::format("Redis {} {}", p_.socket, p_.stream);
-  }
+  std::string device() const override { return address_.text() + " " + p_.stream; }
 
  private:
-  struct Free {
-    void operator()(redisContext* c) const { redisFree(c); }
-    void operator()(redisReply* r) const { freeReplyObject(r); }
-  };
-  bool connect(std::int64_t timeout_ns) {
-    not_before_ns_ = steady_ns() + kReconnect;
-    const timeval limit{static_cast<time_t>(timeout_ns / 1'000'000'000),
-                        static_cast<suseconds_t>(timeout_ns % 1'000'000'000 / 1000)};
-    connection_.reset(p_.socket.empty() ? redisConnectWithTimeout(p_.host.c_str(), static_cast<int>(p_.port), limit)
-                                        : redisConnectUnixWithTimeout(p_.socket.c_str(), limit));
-    if (connection_ && !connection_->err) {
-      redisSetTimeout(connection_.get(), {1, 0});
-      say("");
-      return true;
-    }
-    say(connection_ ? connection_->errstr : "no memory");
-    connection_.reset();
-    return false;
-  }
   bool give(const SentState& s) override {
-    if (!connection_ && (steady_ns() < not_before_ns_ || !connect(500'000'000))) return false;
-    const std::size_t bytes = static_cast<std::size_t>(s.rows) * 8;
-    const std::string frame = fmt::format("{}", s.frame), held = s.hold == Hold::none ? "" : text_of(s.hold),
-                      keep = fmt::format("{}", p_.keep);
-    std::array<const char*, 18> argv{};
-    std::array<std::size_t, 18> length{};
-    int n = 0;
-    const auto word = [&](const char* data, std::size_t size) {
-      argv[static_cast<std::size_t>(n)] = data;
-      length[static_cast<std::size_t>(n++)] = size;
-    };
-    const auto text = [&](std::string_view t) { word(t.data(), t.size()); };
-    text("XADD");
-    text(p_.stream);
-    if (p_.keep > 0) {
-      text("MAXLEN");
-      text("~");
-      text(keep);
+    if (!connection_.connected()) {
+      if (steady_ns() < not_before_ns_) return false;
+      not_before_ns_ = steady_ns() + kReconnect;
+      if (!connection_.connect(0.5)) {
+        say(connection_.error());
+        return false;
+      }
     }
-    text("*");
-    text("ts");
-    word(reinterpret_cast<const char*>(&s.received_ns), 8);
-    text("i");
-    text(frame);
-    text("samples");
-    word(reinterpret_cast<const char*>(s.value), bytes);
-    text("sd");
-    word(reinterpret_cast<const char*>(s.sd), bytes);
-    text("held");
-    text(held);
-    const NoBrokenPipe guard;
-    const std::unique_ptr<redisReply, Free> reply(
-        static_cast<redisReply*>(redisCommandArgv(connection_.get(), n, argv.data(), length.data())));
-    if (reply && reply->type != REDIS_REPLY_ERROR) return true;
-    say(reply ? std::string(reply->str, static_cast<std::size_t>(reply->len)) : connection_->errstr);
-    if (!reply) connection_.reset();
-    return false;
+    const auto bytes = [](const auto* numbers, std::size_t n) {
+      return std::string_view(reinterpret_cast<const char*>(numbers), n * 8);
+    };
+    const auto rows = static_cast<std::size_t>(s.rows);
+    const std::string frame = fmt::format("{}", s.frame);
+    const auto reply =
+        connection_.ask({"XADD", p_.stream, "MAXLEN", "~", keep_, "*", "ts", bytes(&s.received_ns, 1), "i", frame,
+                         "samples", bytes(s.value, rows), "sd", bytes(s.sd, rows), "held", text_of(s.hold)},
+                        1'000'000'000);
+    say(reply ? "" : connection_.error());
+    return reply != nullptr;
   }
 
   Params p_;
-  std::unique_ptr<redisContext, Free> connection_;
+  RedisAddress address_;
+  RedisConnection connection_;
+  std::string keep_;
   std::int64_t not_before_ns_ = 0;
 };
 

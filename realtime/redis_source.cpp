@@ -15,7 +15,7 @@
 #include <thread>
 
 #include "core/error.h"
-#include "realtime/descriptor.h"
+#include "realtime/redis_connection.h"
 
 namespace percept {
 
@@ -273,19 +273,15 @@ bool read_redis_reply(const redisReply& reply, bool by_stream, const std::functi
 }
 
 struct RedisSource::Impl {
-  struct Free {
-    void operator()(redisContext* c) const { redisFree(c); }
-    void operator()(redisReply* r) const { freeReplyObject(r); }
-  };
-  using Reply = std::unique_ptr<redisReply, Free>;
-
-  Impl(const Params& given, const std::string& place) : p(given), where(place), intake(given, place) {}
+  Impl(const Params& given, const std::string& place)
+      : p(given), where(place), intake(given, place),
+        connection({.host = given.host, .socket = given.socket, .port = given.port}) {}
 
   Params p;
   std::string where;
   RedisIntake intake;
   SourceInfo info;
-  std::unique_ptr<redisContext, Free> connection;
+  RedisConnection connection;
   std::string last_id;
   // entries of the last reply that wait to be handed over: copies, since a reply is a tree
   struct Entry {
@@ -307,13 +303,8 @@ struct RedisSource::Impl {
   }
 
   bool connect(double timeout_s) {
-    const timeval limit{static_cast<time_t>(timeout_s),
-                        static_cast<suseconds_t>((timeout_s - std::floor(timeout_s)) * 1e6) + 1};
-    connection.reset(p.socket.empty() ? redisConnectWithTimeout(p.host.c_str(), static_cast<int>(p.port), limit)
-                                      : redisConnectUnixWithTimeout(p.socket.c_str(), limit));
-    if (!connection || connection->err) {
-      say(fmt::format("{}: {}", info.device, connection ? connection->errstr : "no memory"));
-      connection.reset();
+    if (!connection.connect(timeout_s)) {
+      say(fmt::format("{}: {}", info.device, connection.error()));
       return false;
     }
     if (was_connected) reconnects.fetch_add(1, std::memory_order_relaxed);
@@ -322,27 +313,11 @@ struct RedisSource::Impl {
     return true;
   }
 
-  /// nullptr when the connection broke or the server answered with an error: trouble says so.
-  Reply ask(std::initializer_list<std::string_view> words, std::int64_t timeout_ns) {
-    std::array<const char*, 12> argv{};
-    std::array<std::size_t, 12> length{};
-    int n = 0;
-    for (auto& w : words) {
-      argv[static_cast<std::size_t>(n)] = w.data();
-      length[static_cast<std::size_t>(n++)] = w.size();
-    }
-    const NoBrokenPipe guard;
-    const std::int64_t limit_ns = timeout_ns + 1'000'000'000;
-    redisSetTimeout(connection.get(), {static_cast<time_t>(limit_ns / 1'000'000'000),
-                                       static_cast<suseconds_t>(limit_ns % 1'000'000'000 / 1000)});
-    Reply reply(static_cast<redisReply*>(redisCommandArgv(connection.get(), n, argv.data(), length.data())));
-    if (!reply) {
-      say(fmt::format("{}: {}", info.device, connection->err ? connection->errstr : "no answer"));
-      connection.reset();
-    } else if (reply->type == REDIS_REPLY_ERROR) {
-      say(fmt::format("{}: {}", info.device, std::string_view(reply->str, static_cast<std::size_t>(reply->len))));
-      reply.reset();
-    }
+  /// nullptr when the connection broke or the server answered with an error: trouble says so. The answer may come a
+  /// second after what was asked to wait for timeout_ns.
+  RedisConnection::Reply ask(std::initializer_list<std::string_view> words, std::int64_t timeout_ns) {
+    auto reply = connection.ask(words, timeout_ns + 1'000'000'000);
+    if (!reply) say(fmt::format("{}: {}", info.device, connection.error()));
     return reply;
   }
 
@@ -358,7 +333,7 @@ struct RedisSource::Impl {
   bool read_more(std::int64_t timeout_ns) {
     waiting.clear();
     next = 0;
-    if (!connection) {
+    if (!connection.connected()) {
       const std::int64_t now = steady_ns();
       if (now < not_before_ns) {
         std::this_thread::sleep_for(std::chrono::nanoseconds(std::min(timeout_ns, not_before_ns - now)));
@@ -394,8 +369,7 @@ RedisSource::RedisSource(const Params& p, const std::string& where) : impl_(std:
                       "a rate above 0 Hz: an entry does not state it");
   im.info = {.name = p.name,
              .kind = "redis",
-             .device = p.socket.empty() ? fmt::format("Redis {}:{} {}", p.host, p.port, p.stream)
-                                        : fmt::format("Redis {} {}", p.socket, p.stream),
+             .device = RedisAddress{p.host, p.socket, p.port}.text() + " " + p.stream,
              .clock = p.counter.empty() ? "entries" : p.counter};
   const std::int64_t until = steady_ns() + static_cast<std::int64_t>(p.wait_s * 1e9);
   while (!im.connect(1)) {
