@@ -1,6 +1,7 @@
 /// What several stages of this folder share: rows by name, and the samples of the registry.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <string>
@@ -26,6 +27,16 @@ std::vector<Channel> channels_of(const StreamFormat& format);
 
 /// The unit that all rows have in common, "1" where they differ.
 std::string common_unit(const std::vector<Channel>& rows);
+
+/// Gives the rows `kept` of every frame, in that order.
+template <class T>
+Index take_rows(const std::vector<Index>& kept, const Block& b, FrameSpan<const T> in, Output& o,
+                FrameSpan<T> out) noexcept {
+  for (Index t = 0; t < in.frames; ++t)
+    for (std::size_t r = 0; r < kept.size(); ++r) out.frame(t)[r] = in.frame(t)[kept[r]];
+  if (o.keys) std::copy(b.keys.begin(), b.keys.end(), o.keys);
+  return in.frames;
+}
 
 /// For stages that take both axes: throws ConfigError unless there are rows and, in time, a rate.
 void require_frames(const StreamFormat& in, const Context& context, const char* stage);

@@ -66,10 +66,7 @@ class SelectRows final : public Typed<SelectRows> {
   }
   template <class T>
   Index run(const Block& b, FrameSpan<const T> in, Output& o, FrameSpan<T> out) noexcept {
-    for (Index t = 0; t < in.frames; ++t)
-      for (std::size_t r = 0; r < kept_.size(); ++r) out.frame(t)[r] = in.frame(t)[kept_[r]];
-    if (o.keys) std::copy(b.keys.begin(), b.keys.end(), o.keys);
-    return in.frames;
+    return take_rows(kept_, b, in, o, out);
   }
   void reset() noexcept override {}
   Traits traits() const override { return {.causal = true, .real_time = true, .per_frame = true}; }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <memory>
 #include <optional>
 
@@ -12,6 +11,7 @@
 #include "numerics/apply.h"
 #include "numerics/linalg.h"
 #include "numerics/random.h"
+#include "reconstruction/diffusion/draw_frames.h"
 #include "reconstruction/diffusion/posterior_images.h"
 #include "reconstruction/linear_measurement.h"
 
@@ -111,25 +111,15 @@ class DiffusionPosteriorStage final : public Typed<DiffusionPosteriorStage> {
 
   template <class T>
   Index run(const Block& block, FrameSpan<const T> in, Output& output, FrameSpan<T> out) noexcept {
-    for (Index k = 0; k < in.frames; ++k) {
+    const auto complete = [&](Index k) {
       const T* x = in.frame(k);
-      auto y = out.eigen().col(k);
-      y.setConstant(std::numeric_limits<T>::quiet_NaN());
       for (Index i = 0; i < frame_.size(); ++i)
         frame_(i) = static_cast<double>(x[order_[static_cast<std::size_t>(i)]]) - x_mean_(i);
-      if (!frame_.allFinite()) {
-        missing_->add();
-        continue;
-      }
-      try {
-        const std::int64_t key = block.keys.empty() ? block.first_frame + k : block.keys[static_cast<std::size_t>(k)];
-        y = images_->draw(key, seen_ * frame_ + offset_).template cast<T>();
-      } catch (const std::exception&) {  // a number that is not finite, or no memory left
-        failed_->add();
-      }
-    }
-    if (output.keys) std::copy(block.keys.begin(), block.keys.end(), output.keys);
-    return in.frames;
+      return frame_.allFinite();
+    };
+    return draw_frames(block, in, output, out, *missing_, *failed_, complete, [&](std::int64_t key) -> const VectorXd& {
+      return images_->draw(key, seen_ * frame_ + offset_);
+    });
   }
 
   void reset() noexcept override {}

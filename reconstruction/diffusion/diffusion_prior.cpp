@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
 
 #include "core/error.h"
 #include "core/module.h"
 #include "core/registry.h"
 #include "numerics/apply.h"
 #include "numerics/random.h"
+#include "reconstruction/diffusion/draw_frames.h"
 #include "reconstruction/diffusion/image_prior.h"
 #include "reconstruction/diffusion/networks.h"
 #include "reconstruction/diffusion/sampler.h"
@@ -130,24 +130,14 @@ class DiffusionPriorStage final : public Typed<DiffusionPriorStage> {
 
   template <class T>
   Index run(const Block& block, FrameSpan<const T> in, Output& output, FrameSpan<T> out) noexcept {
-    for (Index k = 0; k < in.frames; ++k) {
-      const auto x = in.eigen().col(k);
-      auto y = out.eigen().col(k);
-      y.setConstant(std::numeric_limits<T>::quiet_NaN());
-      if (!x.allFinite()) {
-        missing_->add();
-        continue;
-      }
-      try {
-        task_.keys = {block.keys.empty() ? block.first_frame + k : block.keys[static_cast<std::size_t>(k)]};
-        task_.start.x.col(0) = x.template cast<float>();
-        y = draw(*sampler_, task_).x.col(0).template cast<T>();
-      } catch (const std::exception&) {  // a number that is not finite, or no memory left
-        failed_->add();
-      }
-    }
-    if (output.keys) std::copy(block.keys.begin(), block.keys.end(), output.keys);
-    return in.frames;
+    const auto complete = [&](Index k) {
+      task_.start.x.col(0) = in.eigen().col(k).template cast<float>();
+      return in.eigen().col(k).allFinite();
+    };
+    return draw_frames(block, in, output, out, *missing_, *failed_, complete, [&](std::int64_t key) -> Eigen::VectorXf {
+      task_.keys = {key};
+      return draw(*sampler_, task_).x.col(0);
+    });
   }
 
   void reset() noexcept override {}

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <memory>
 #include <optional>
 
@@ -12,6 +11,7 @@
 #include "numerics/apply.h"
 #include "numerics/linalg.h"
 #include "numerics/random.h"
+#include "reconstruction/diffusion/draw_frames.h"
 #include "reconstruction/diffusion/encoding_operator.h"
 #include "reconstruction/diffusion/posterior_images.h"
 #include "reconstruction/image/encoding_fit.h"
@@ -58,6 +58,7 @@ class EncodingDiffusionStage final : public Typed<EncodingDiffusionStage> {
     if (in.axis == Axis::time) require_rate(model_, in, context);
     auto seen = std::make_unique<EncodingOperator>(*features_, likelihood_.information, low_, high_);
     to_measurement_ = seen->measurement_of_linear();
+    response_.resize(static_cast<Index>(likelihood_.voxels.size()));
     images_.emplace(params_, prior_, std::move(seen), 1 / std::sqrt(beta_), context);
     missing_ = &context.counter("missing");
     failed_ = &context.counter("failed");
@@ -68,27 +69,16 @@ class EncodingDiffusionStage final : public Typed<EncodingDiffusionStage> {
 
   template <class T>
   Index run(const Block& block, FrameSpan<const T> in, Output& output, FrameSpan<T> out) noexcept {
-    VectorXd response(static_cast<Index>(likelihood_.voxels.size()));
-    for (Index t = 0; t < in.frames; ++t) {
-      auto y = out.eigen().col(t);
-      y.setConstant(std::numeric_limits<T>::quiet_NaN());
-      for (Index k = 0; k < response.size(); ++k) {
+    const auto complete = [&](Index t) {
+      for (Index k = 0; k < response_.size(); ++k) {
         const Index row = likelihood_.voxels[static_cast<std::size_t>(k)];
-        response(k) = static_cast<double>(in.frame(t)[order_[static_cast<std::size_t>(row)]]);
+        response_(k) = static_cast<double>(in.frame(t)[order_[static_cast<std::size_t>(row)]]);
       }
-      if (!response.allFinite()) {
-        missing_->add();
-        continue;
-      }
-      try {
-        const std::int64_t key = block.keys.empty() ? block.first_frame + t : block.keys[static_cast<std::size_t>(t)];
-        y = images_->draw(key, to_measurement_ * likelihood_.linear(response)).template cast<T>();
-      } catch (const std::exception&) {  // a number that is not finite, or no memory left
-        failed_->add();
-      }
-    }
-    if (output.keys) std::copy(block.keys.begin(), block.keys.end(), output.keys);
-    return in.frames;
+      return response_.allFinite();
+    };
+    return draw_frames(block, in, output, out, *missing_, *failed_, complete, [&](std::int64_t key) -> const VectorXd& {
+      return images_->draw(key, to_measurement_ * likelihood_.linear(response_));
+    });
   }
 
   void reset() noexcept override {}
@@ -105,6 +95,7 @@ class EncodingDiffusionStage final : public Typed<EncodingDiffusionStage> {
   std::vector<std::string> rows_;
   std::vector<Index> order_;
   MatrixXd to_measurement_;
+  VectorXd response_;
   std::optional<PosteriorImages> images_;
   Counter *missing_ = nullptr, *failed_ = nullptr;
 };
