@@ -107,7 +107,7 @@ struct Recording {
   Value meta = Value::table();  ///< entities, start time, digests ("input": {file: sha256}), notes
   std::vector<Stream> streams;
   std::vector<Table> tables;
-  std::vector<Event> events;                        ///< by rising onset; id = position in this list
+  std::vector<Event> events;                            ///< by rising onset; id = position in this list
   std::shared_ptr<const LivePartition> partition = {};  ///< of a live recording
 
   const Stream* find(std::string_view stream) const;

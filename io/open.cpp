@@ -58,10 +58,11 @@ std::optional<Kind> find_kind(const fs::path& file) {
 Kind kind_of(const fs::path& file) {
   if (const auto kind = find_kind(file)) return *kind;
   const std::string e = file.extension().string();
-  throw DataError(file.string(), "extension",
-                  ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .nii, .nii.gz, .gii, .gii.gz, .idx, -ubyte.gz, .session or "
-                  ".percept",
-                  e.empty() ? "none" : e);
+  throw DataError(
+      file.string(), "extension",
+      ".csv, .tsv, .npy, .mat, .h5, .hdf5, .nwb, .nii, .nii.gz, .gii, .gii.gz, .idx, -ubyte.gz, .session or "
+      ".percept",
+      e.empty() ? "none" : e);
 }
 const char* kind_name(Kind k) {
   static constexpr const char* kNames[] = {"csv", "npy",   "mat",   "hdf5",        "percept store",
