@@ -15,6 +15,7 @@
 #include "filters/stages.h"
 #include "numerics/gaussian_process.h"
 #include "numerics/random.h"
+#include "numerics/ridge.h"
 
 namespace percept {
 namespace {
@@ -150,6 +151,24 @@ void gaussian_process_gradient(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(log_marginal_likelihood(t.kernel, t.gp, t.x, t.y, &gradient));
 }
 BENCHMARK(gaussian_process_gradient)->ArgNames({"frames", "inputs"})->Args({5000, 100})->Iterations(1);
+
+/// Images of 28 x 28 from voxels, each pixel with its own alpha; folds = 0 leaves one frame out. The images are linear in
+/// the voxels with noise, so that pixels differ in what is best for them.
+void ridge_fit(benchmark::State& state) {
+  const Index frames = state.range(0), inputs = state.range(1), outputs = state.range(2), folds = state.range(3);
+  const MatrixXd x = normal_frames("voxels", inputs, frames);
+  MatrixXd y = normal_frames("noise", outputs, frames);
+  for (Index k = 0; k < outputs; ++k) y.row(k) += static_cast<double>(k % 8) * x.row(k % inputs);
+  RidgeOptions options{.alphas = {10, 30, 100, 300, 1000, 3000, 10000}, .per_target = true};
+  const auto fold = inner_folds({}, frames, folds);
+  if (folds > 0) options.folds = fold;
+  for (auto _ : state) benchmark::DoNotOptimize(fit_ridge(x, y, options, "ridge"));
+}
+BENCHMARK(ridge_fit)
+    ->ArgNames({"frames", "inputs", "outputs", "folds"})
+    ->Args({90, 3092, 784, 0})
+    ->Args({90, 3092, 784, 10})
+    ->Iterations(5);
 
 /// 1000 frames through the stage, as one block of the offline runner.
 void predict(benchmark::State& state, const GaussianProcessTask& t, const char* use, Model model) {
