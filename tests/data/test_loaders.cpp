@@ -8,6 +8,7 @@
 #include "data/fetch.h"
 #include "data/loaders.h"
 #include "data/registry.h"
+#include "io/npy.h"
 #include "tests/data/environment.h"
 #include "tests/support/data.h"
 
@@ -279,6 +280,15 @@ TEST_F(Input, ExactlyOneKind) {
   EXPECT_THAT(refused("stream = 3\n"), HasSubstr("input.stream (line 1) = 3: expected one or more [[input.stream]]"));
   EXPECT_THAT(refused("data = 3\n"), HasSubstr("input.data (line 1) = 3: expected a text"));
   EXPECT_THAT(refused("simulate = \"reach\"\nsede = 1\n"), HasSubstr("did you mean 'seed'?"));
+}
+
+TEST_F(Input, FewerImagesThanResponses) {
+  const Eigen::MatrixXd voxels = Eigen::MatrixXd::Random(4, 6), images = Eigen::MatrixXd::Random(9, 5);
+  io::write_npy(folder / "bold.npy", ConstFrames(voxels.data(), Scalar::f64, 4, 6, 4));
+  io::write_npy(folder / "shown.npy", ConstFrames(images.data(), Scalar::f64, 9, 5, 9));
+  const std::string error =
+      refused("[[stream]]\nname = \"fmri\"\nfile = \"bold.npy\"\n[[stream]]\nname = \"image\"\nfile = \"shown.npy\"\n");
+  EXPECT_THAT(error, HasSubstr("shown.npy: frames: expected 6, as stream 'fmri' has, found 5"));
 }
 
 TEST_F(Input, BadStreams) {
