@@ -188,7 +188,7 @@ TEST_P(Example, RunsAndScores) {
     std::string path = known.score;
     Index output = -1;
     if (const auto dot = path.rfind('.');
-        dot != std::string::npos && std::isdigit(static_cast<unsigned char>(path.back()))) {
+        dot != std::string::npos && std::isdigit(static_cast<unsigned char>(path[dot + 1]))) {
       output = std::stol(path.substr(dot + 1));
       path = path.substr(0, dot);
     }
