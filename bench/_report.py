@@ -6,8 +6,11 @@ import pathlib
 import subprocess
 
 
-def arguments(doc):
+def arguments(doc, **more):
+    """more: name of an option -> (default, what it is)"""
     parser = argparse.ArgumentParser(description=doc)
+    for name, (default, text) in more.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default {default})")
     parser.add_argument("--program", type=pathlib.Path, required=True, help="the percept program of a release build")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser.parse_args()
