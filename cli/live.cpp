@@ -280,6 +280,7 @@ Value run_live(LiveArguments a, Global& global) {
     fmt::print(stderr, "page: {}\n", page->url());
   }
   folder.keep();
+  std::signal(SIGPIPE, SIG_IGN);  // who reads the states may go away: they are lost and counted, the session goes on
   std::signal(SIGUSR1, on_emergency);
   std::signal(SIGUSR2, on_emergency);
   std::exception_ptr failure;
@@ -317,16 +318,17 @@ Value run_live(LiveArguments a, Global& global) {
   thread.join();
   if (failure) std::rethrow_exception(failure);
   Value result = loop.report();
+  std::string unwritten;
   if (recorder) {
-    const std::string left = recorder->close(result);
+    unwritten = recorder->close(result);
     result["recording"] = a.record;
     result["recorder"] = to_value(recorder->counts());
-    if (!left.empty()) throw DataError(folder.session().string(), "", "room for everything", left);
   }
   if (!global.json) {
     print_report(result);
     if (recorder) fmt::print("recording: {} (percept rerun {} repeats it)\n", a.record, a.record);
   }
+  if (!unwritten.empty()) throw DataError(folder.session().string(), "", "room for everything", unwritten);
   return result;
 }
 }  // namespace

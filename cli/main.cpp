@@ -22,6 +22,7 @@ int failed(const percept::cli::Global& global, const std::string& message, perce
 
 int main(int argc, char** argv) {
   using namespace percept;
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is like a full disk: an error where it is written
   cli::Global global;
   std::vector<std::function<Value()>> actions;
   const auto app = cli::make_app(global, actions);

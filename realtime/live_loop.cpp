@@ -25,6 +25,7 @@ struct LiveLoop::Input {
   StreamFormat format;
   std::unique_ptr<ChannelHealth> health;
   ClockModel clock;
+  std::int64_t clock_recorded = 0;  ///< version of its line that the recorder has
   bool ended = false;
   Index bad = 0;                   ///< of its channels
   std::int64_t newest_ns = 0;      ///< of the newest data: corrected where the clock is known
@@ -128,6 +129,11 @@ void LiveLoop::take(Input& input, const Packet& given) noexcept {
   const std::int64_t corrected =
       stamped ? static_cast<std::int64_t>(input.clock.line().to_local(packet.device_s) * 1e9) : 0;
   const std::int64_t number = pushed_++;
+  // each line before the packets it corrects, so that a correction can be undone
+  if (setup_.recorder && input.clock.known() && input.clock.version() != input.clock_recorded) {
+    input.clock_recorded = input.clock.version();
+    setup_.recorder->clock(0, input.index, input.clock, packet.received_ns);
+  }
   if (setup_.recorder) setup_.recorder->packet(0, number, input.index, packet, corrected);
   if (input.health->check(packet.x)) {
     bad_ -= input.bad;

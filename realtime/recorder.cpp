@@ -120,7 +120,7 @@ struct Recorder::File {
   explicit File(const fs::path& path) : writer(path) {}
   io::SessionWriter writer;
   std::set<std::int32_t> labels;
-  std::int64_t waiting = 0;  ///< records in the writer's buffer
+  std::int64_t waiting = 0, waiting_packets = 0;  ///< records in the writer's buffer, and packets among them
   std::int64_t synced_ns = 0;
 };
 
@@ -327,6 +327,7 @@ void Recorder::drain() {
       if (kind == SessionKind::step) tell_labels(payload.data(), payload.size(), sizeof(io::SessionStep));
       writer.add(kind, number, payload);
       ++file_->waiting;
+      file_->waiting_packets += kind == SessionKind::packet;
       lane.pop();
     }
   }
@@ -344,7 +345,7 @@ bool Recorder::write() {
   if (!trouble_.empty()) log::info(fmt::format("{}: recording goes on", path_.string()));
   trouble_.clear();
   records_ += file_->waiting;
-  file_->waiting = 0;
+  file_->waiting = file_->waiting_packets = 0;
   bytes_.store(static_cast<std::int64_t>(file_->writer.bytes()), std::memory_order_relaxed);
   return true;
 }
@@ -390,8 +391,17 @@ std::string Recorder::close(const Value& counts) {
   }
   file_->writer.sync();
   if (file_->writer.buffered() == 0) return {};
+  for (auto& lane : lanes_) {
+    SessionKind kind{};
+    std::span<const std::byte> payload;
+    for (; lane->front(lane->filled(), kind, payload); lane->pop()) {
+      ++file_->waiting;
+      file_->waiting_packets += kind == SessionKind::packet;
+    }
+  }
   std::lock_guard lock(mutex_);
-  return fmt::format("{}: the last {} records could not be written: {}", path_.string(), file_->waiting, trouble_);
+  return fmt::format("the last {} records, {} packets among them, could not be written: {}", file_->waiting,
+                     file_->waiting_packets, trouble_);
 }
 
 }  // namespace percept

@@ -3,12 +3,19 @@
 
 #include <gmock/gmock.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/files.h"
@@ -40,6 +47,55 @@ inline Result percept(const fs::path& folder, const std::vector<std::string>& wo
   command += " >" + quoted((streams / "out").string()) + " 2>" + quoted((streams / "error").string()) + " </dev/null";
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(streams / "out"), read_file(streams / "error")};
+}
+
+/// percept WORDS, started in `folder` and going on meanwhile; killed at the end of its life here if need be.
+class Running {
+ public:
+  /// before: in the new process, before it becomes the program.
+  Running(const fs::path& folder, const std::vector<std::string>& words, const std::function<void()>& before = {})
+      : streams_(testing::temporary_folder()) {
+    std::vector<const char*> arguments{"percept"};
+    for (auto& w : words) arguments.push_back(w.c_str());
+    arguments.push_back(nullptr);
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    if (::chdir(folder.c_str()) != 0 || !::freopen((streams_ / "out").c_str(), "w", stdout) ||
+        !::freopen((streams_ / "error").c_str(), "w", stderr) || !::freopen("/dev/null", "r", stdin))
+      ::_exit(9);
+    if (before) before();
+    ::execv(PERCEPT_PROGRAM, const_cast<char* const*>(arguments.data()));
+    ::_exit(9);
+  }
+  ~Running() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    wait();
+  }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+  pid_t pid() const { return pid_; }
+  void signal(int number) const { ::kill(pid_, number); }
+  std::string errors() const { return fs::exists(streams_ / "error") ? read_file(streams_ / "error") : std::string(); }
+  /// Its end; code -1: a signal ended it.
+  Result wait() {
+    int status = 0;
+    ::waitpid(std::exchange(pid_, -1), &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(streams_ / "out"), errors()};
+  }
+
+ private:
+  fs::path streams_;
+  pid_t pid_ = -1;
+};
+
+/// Whether it holds within so many seconds.
+inline bool within(double seconds, const std::function<bool()>& holds) {
+  for (int k = 0; k < 100 * seconds; ++k) {
+    if (holds()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return holds();
 }
 
 inline void write(const fs::path& file, const std::string& text) { std::ofstream(file, std::ios::binary) << text; }

@@ -26,6 +26,7 @@ class Scripted final : public Source {
     std::function<void(Eigen::VectorXd&)> change = {};
     std::function<void()> before = {};
     std::function<double(std::int64_t)> device_s = {};  ///< the device's stamp, from this machine's time
+    bool clock_from_stamp = false;                      ///< all that is known of its clock is when the packet came
   };
   Scripted(std::vector<Act> acts, bool real_time = true) : acts_(std::move(acts)), real_time_(real_time) {
     format_ = recording().streams[0].format;
@@ -55,6 +56,7 @@ class Scripted final : public Source {
     if (act.device_s) {
       packet.device_s = act.device_s(steady_ns());
       packet.clock = {.device_s = packet.device_s - 60, .local_ns = steady_ns(), .error_s = 1e-4};
+      if (act.clock_from_stamp) packet.clock = {.device_s = packet.device_s, .local_ns = steady_ns(), .error_s = -1};
     }
     return Got::packet;
   }
