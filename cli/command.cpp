@@ -30,10 +30,10 @@ void on_interrupt(int) {
 bool interrupted() { return stop_asked.load(); }
 
 const std::vector<Command>& commands() {
-  static const std::vector<Command> all{run_command(),   fit_command(),    report_command(), gallery_command(),
-                                        rerun_command(), live_command(),   replay_command(), info_command(),
-                                        check_command(), stages_command(), data_command(),   completion_command(),
-                                        docs_command()};
+  static const std::vector<Command> all{run_command(),        fit_command(),   report_command(), gallery_command(),
+                                        rerun_command(),      live_command(),  replay_command(), export_command(),
+                                        info_command(),       check_command(), stages_command(), data_command(),
+                                        completion_command(), docs_command()};
   return all;
 }
 

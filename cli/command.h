@@ -42,6 +42,7 @@ Command data_command();
 Command rerun_command();
 Command live_command();
 Command replay_command();
+Command export_command();
 Command completion_command();
 Command docs_command();
 /// All of them, in the order of the help page.

@@ -50,6 +50,28 @@ TEST(Live, AReplayIsTheOfflineRunAndCanBeRepeated) {
   EXPECT_THAT(there.error, HasSubstr("a new folder for the recording"));
 }
 
+TEST(Live, ARecordingIsExportedAsNwb) {
+  const fs::path folder = fitted();
+  ASSERT_EQ(percept(folder, {"replay", "base.toml", "--speed", "0", "--record", "r"}).code, 0);
+  const Result made = percept(folder, {"export", "r", "r.nwb", "--json"});
+  ASSERT_EQ(made.code, 0) << made.error;
+  EXPECT_THAT(made.json().at("start").as_string(), ::testing::MatchesRegex("20..-..-..T..:..:..Z"));
+  std::map<std::string, std::string> sets;
+  const Value info = percept(folder, {"info", "r.nwb", "--json"}).json();
+  for (auto& set : info.at("contents").as_array()) sets[set.at("name").as_string()] = to_json(set.at("shape"));
+  EXPECT_EQ(sets["/acquisition/activity/data"], "[200,4]");
+  EXPECT_EQ(sets["/processing/decoded/kalman_mean/data"], "[200,2]");
+  EXPECT_EQ(sets["/processing/decoded/kalman_covariance/data"], "[200,2,2]");
+  EXPECT_EQ(percept(folder, {"check", "r.nwb"}).code, 0);
+  // also what was cut off, from the file itself, with a time of one's own
+  fs::resize_file(folder / "r" / "live.session", fs::file_size(folder / "r" / "live.session") / 2);
+  const Result half = percept(folder, {"export", "r/live.session", "half.nwb", "--start", "2001-02-03T04:05:06+01:00"});
+  EXPECT_EQ(half.code, 0) << half.error;
+  EXPECT_THAT(half.out, HasSubstr("note: the session was cut off"));
+  EXPECT_EQ(percept(folder, {"export", "r", "r.h5"}).code, 2);
+  EXPECT_THAT(percept(folder, {"export", "r", "r.nwb", "--start", "now"}).error, HasSubstr("a time with its zone"));
+}
+
 TEST(Live, ADamagedModelOrRecordingIsNotRepeated) {
   const fs::path folder = fitted();
   ASSERT_EQ(percept(folder, {"replay", "base.toml", "--speed", "0", "--record", "r"}).code, 0);
