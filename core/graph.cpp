@@ -102,8 +102,20 @@ struct Graph::Impl {
   std::function<void(const Slot&)> step_sink;
   std::function<void(int, std::int64_t)> time_sink;
   std::atomic<std::int64_t> swaps{0};
+  /// Stages that are put in between the same two blocks.
+  struct SwapSet {
+    std::vector<std::pair<int, std::unique_ptr<Node::Fresh>>> stages;
+    std::unique_ptr<SwapSet> older{};  ///< retired before this one
+  };
+  std::mutex swap_mutex;  ///< of those who ask for swaps
+  std::atomic<SwapSet*> waiting{nullptr}, spent{nullptr};
   std::vector<double> latency_s;
   std::vector<Index> memory;
+
+  ~Impl() {
+    delete waiting.load();
+    delete spent.load();
+  }
 };
 
 namespace {
@@ -567,6 +579,14 @@ void Graph::run_all() noexcept {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
   };
+  if (Impl::SwapSet* set = impl_->waiting.exchange(nullptr, std::memory_order_acq_rel)) {
+    // one that a newer one overtook goes back with the set, and is freed with it
+    for (auto& [index, fresh] : set->stages)
+      fresh.reset(
+          impl_->nodes[static_cast<std::size_t>(index)]->fresh.exchange(fresh.release(), std::memory_order_acq_rel));
+    set->older.reset(impl_->spent.exchange(nullptr, std::memory_order_acq_rel));
+    impl_->spent.store(set, std::memory_order_release);
+  }
   for (int i = 0; i < static_cast<int>(impl_->nodes.size()); ++i) {
     if (i >= static_cast<int>(impl_->inputs)) {
       const std::int64_t start = impl_->time_sink ? now() : 0;
@@ -615,19 +635,37 @@ void Graph::reset() noexcept {
 }
 
 void Graph::swap(int index, std::unique_ptr<Stage> fresh, std::int64_t tag) {
-  auto& n = *impl_->nodes[static_cast<std::size_t>(index)];
-  if (!n.info) throw ConfigError(n.spec.name, "", "a node that can be swapped, found an input");
-  Context context = n.context;
-  auto out = fresh->prepare(n.in, context);
-  out.scalar = impl_->precision;
-  if (!(out == n.out))
-    throw ConfigError(n.spec.name, "",
-                      fmt::format("a stage that gives {} as before, found {}", n.out.describe(), out.describe()));
-  if (state_signature(*fresh) != n.state_signature)
-    throw ConfigError(n.spec.name, "", "a stage whose state has the same arrays as before, found another");
-  delete n.retired.exchange(nullptr, std::memory_order_acq_rel);
-  auto next = std::make_unique<Node::Fresh>(Node::Fresh{.stage = std::move(fresh), .tag = tag});
-  delete n.fresh.exchange(next.release(), std::memory_order_acq_rel);
+  std::vector<Swap> one;
+  one.push_back({index, std::move(fresh), tag});
+  swap(std::move(one));
+}
+
+void Graph::swap(std::vector<Swap> all) {
+  auto set = std::make_unique<Impl::SwapSet>();
+  for (auto& s : all) {
+    auto& n = *impl_->nodes[static_cast<std::size_t>(s.index)];
+    if (!n.info) throw ConfigError(n.spec.name, "", "a node that can be swapped, found an input");
+    Context context = n.context;
+    auto out = s.stage->prepare(n.in, context);
+    out.scalar = impl_->precision;
+    if (!(out == n.out))
+      throw ConfigError(n.spec.name, "",
+                        fmt::format("a stage that gives {} as before, found {}", n.out.describe(), out.describe()));
+    if (state_signature(*s.stage) != n.state_signature)
+      throw ConfigError(n.spec.name, "", "a stage whose state has the same arrays as before, found another");
+    set->stages.emplace_back(s.index,
+                             std::make_unique<Node::Fresh>(Node::Fresh{.stage = std::move(s.stage), .tag = s.tag}));
+  }
+  std::lock_guard lock(impl_->swap_mutex);
+  delete impl_->spent.exchange(nullptr, std::memory_order_acq_rel);
+  for (auto& s : set->stages)
+    delete impl_->nodes[static_cast<std::size_t>(s.first)]->retired.exchange(nullptr, std::memory_order_acq_rel);
+  // what still waits and is not overtaken goes in together with these
+  if (const std::unique_ptr<Impl::SwapSet> old{impl_->waiting.exchange(nullptr, std::memory_order_acq_rel)})
+    for (auto& o : old->stages)
+      if (std::none_of(set->stages.begin(), set->stages.end(), [&](auto& s) { return s.first == o.first; }))
+        set->stages.push_back(std::move(o));
+  delete impl_->waiting.exchange(set.release(), std::memory_order_acq_rel);
 }
 
 std::int64_t Graph::swap_tag(int index) const noexcept { return impl_->nodes[static_cast<std::size_t>(index)]->tag; }

@@ -120,6 +120,13 @@ class Graph {
   /// Throws ConfigError when its output format differs. May be called from another thread than push().
   /// tag: the caller's name for it.
   void swap(int index, std::unique_ptr<Stage> fresh, std::int64_t tag = 0);
+  struct Swap {
+    int index = 0;
+    std::unique_ptr<Stage> stage;
+    std::int64_t tag = 0;
+  };
+  /// Several between the same two blocks, all or none: stages that were fitted together work together.
+  void swap(std::vector<Swap> all);
   std::int64_t swaps_done() const noexcept;
   /// Tag of the swap that put the node's present stage there; on the thread of push().
   std::int64_t swap_tag(int index) const noexcept;

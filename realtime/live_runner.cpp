@@ -346,6 +346,12 @@ bool LiveRunner::post(const Event& event) {
   return posted_.push(event);
 }
 
+bool LiveRunner::tell(const Event& event) noexcept {
+  if (told_.push(event)) return true;
+  lost_events_.add();
+  return false;
+}
+
 void LiveRunner::mask(int input, Index row, bool masked) {
   if (input < 0 || input >= static_cast<int>(inputs_.size()))
     throw ConfigError("mask", fmt::format("input {}", input), fmt::format("an input from 0 to {}", inputs_.size() - 1));
@@ -411,14 +417,15 @@ void LiveRunner::give(Input& input, ConstFrames x, std::span<const Event> events
   Section& first = *sections_[0];
   first.time_s = input.format.time_of(step.first_frame);
   apply_masks(input);
-  if (const Event* posted = posted_.front()) {
+  if (posted_.front() || told_.front()) {
     step_events_.assign(events.begin(), events.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(
-                                                             events.size(), step_events_.capacity() - 64)));
+                                                             events.size(), step_events_.capacity() - 128)));
     lost_events_.add(static_cast<std::int64_t>(events.size() - step_events_.size()));
-    for (; posted && step_events_.size() < step_events_.capacity(); posted = posted_.front()) {
-      step_events_.push_back(*posted);
-      posted_.pop();
-    }
+    for (auto* ring : {&told_, &posted_})
+      for (const Event* e = ring->front(); e && step_events_.size() < step_events_.capacity(); e = ring->front()) {
+        step_events_.push_back(*e);
+        ring->pop();
+      }
     events = step_events_;
   }
   step.events = events;
@@ -460,18 +467,41 @@ void LiveRunner::finish() noexcept {
   for (auto& s : sections_)
     if (s->thread.joinable()) s->thread.join();
   tell_swaps();
+  // no block comes any more that could bring them to the graph
+  for (const Event* e = told_.front(); e; e = told_.front()) {
+    if (event_sink_) event_sink_(*e);
+    told_.pop();
+  }
   finished_ = true;
 }
 
 std::int64_t LiveRunner::swap(const std::string& node, std::shared_ptr<const Model> model) {
-  const Place at = place_of(node);
-  const auto spec = std::find_if(nodes_.begin(), nodes_.end(), [&](auto& n) { return n.name == node; });
-  if (spec == nodes_.end() || !registry_.at(spec->use, place(*spec)).trained)
-    throw ConfigError("swap", "\"" + node + "\"", "a node with a model");
-  const std::int64_t number = ++swap_number_;
-  at.section->graph->swap(at.index, registry_.at(spec->use, place(*spec)).make(spec->params, model.get(), place(*spec)),
-                          number);
-  return number;
+  return swap({{node, std::move(model)}});
+}
+
+std::int64_t LiveRunner::swap(const std::vector<NewModel>& models,
+                              const std::function<void(std::int64_t, const NewModel&)>& announce) {
+  std::lock_guard lock(swap_mutex_);
+  std::vector<Graph::Swap> all;
+  Section* section = nullptr;
+  const std::int64_t first = swap_number_ + 1;
+  for (auto& m : models) {
+    const Place at = place_of(m.node);
+    const auto spec = std::find_if(nodes_.begin(), nodes_.end(), [&](auto& n) { return n.name == m.node; });
+    if (spec == nodes_.end() || !registry_.at(spec->use, place(*spec)).trained)
+      throw ConfigError("swap", "\"" + m.node + "\"", "a node with a model");
+    if (section && section != at.section)
+      throw ConfigError("swap", "\"" + m.node + "\"", "nodes of one thread: swap those behind a queue by themselves");
+    section = at.section;
+    all.push_back({at.index, registry_.at(spec->use, place(*spec)).make(spec->params, m.model.get(), place(*spec)),
+                   first + static_cast<std::int64_t>(all.size())});
+  }
+  if (all.empty()) return 0;
+  if (announce)
+    for (std::size_t i = 0; i < models.size(); ++i) announce(all[i].tag, models[i]);
+  swap_number_ += static_cast<std::int64_t>(all.size());
+  section->graph->swap(std::move(all));
+  return first;
 }
 
 LiveCounts LiveRunner::counts() const {

@@ -102,6 +102,8 @@ class LiveRunner {
   /// An event from outside, told to the graph with the next block of any input. Any thread. False when there is no room
   /// (more than 64 wait).
   bool post(const Event& event);
+  /// The same on the thread of push(), between its calls or inside a sink: without a lock.
+  bool tell(const Event& event) noexcept;
   /// From the next block on a row of an input is NaN, or is taken again; its samples are not touched. Any thread.
   /// Throws ConfigError when there is no such row.
   void mask(int input, Index row, bool masked);
@@ -113,6 +115,14 @@ class LiveRunner {
   /// Any thread. Returns the number of this swap, from 1. Throws ConfigError when the node is not trained or the model
   /// gives another output.
   std::int64_t swap(const std::string& node, std::shared_ptr<const Model> model);
+  struct NewModel {
+    std::string node;
+    std::shared_ptr<const Model> model;
+  };
+  /// Several between the same two packets, all or none; their numbers follow each other. `announce` is told the number of
+  /// each before. Throws ConfigError also when the nodes do not run on one thread. Returns the first number.
+  std::int64_t swap(const std::vector<NewModel>& models,
+                    const std::function<void(std::int64_t number, const NewModel&)>& announce = {});
 
   /// Any thread.
   LiveCounts counts() const;
@@ -154,10 +164,12 @@ class LiveRunner {
   Label gap_label_, mask_label_, unmask_label_;
   bool finished_ = false;
   std::int64_t pushed_ = 0;
-  std::atomic<std::int64_t> swap_number_{0};
+  std::int64_t swap_number_ = 0;  ///< of the last swap
   // events from other threads; those who post wait for each other, push() for nobody
   std::mutex post_mutex_;
   SpscRing<Event> posted_{64};
+  SpscRing<Event> told_{64};  ///< by the thread of push() itself
+  std::mutex swap_mutex_;     ///< of those who swap
   std::vector<Event> step_events_;
   LatencyHistogram latency_;
   std::vector<std::unique_ptr<LatencyHistogram>> node_histograms_;

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "realtime/clock.h"
 #include "realtime/descriptor.h"
 #include "realtime/lsl_library.h"
 #include "realtime/queue.h"

@@ -24,6 +24,7 @@ namespace {
 using namespace live_test;
 
 using testing::AllocationCounter;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 
@@ -359,6 +360,85 @@ TEST(LiveRunner, SwapInMidStreamEqualsTheTruth) {
   plain.on_output("filtered", unswapped.sink());
   plain.push({.x = block(0, 1000).x, .counter = 0});
   EXPECT_FALSE(out == unswapped) << "the other model should matter";
+}
+
+// models that were fitted together are put in between the same two packets; one that was overtaken never runs
+TEST(LiveRunner, ModelsAreSwappedTogether) {
+  const Recording r = recording(100);
+  const Eigen::MatrixXd x = r.streams[0].matrix();
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, nodes(), {.precision = Scalar::f64, .block = 16});
+  std::vector<Event> told;
+  live.on_event([&](const Event& e) { told.push_back(e); });
+  const auto push = [&](Index t) {
+    const Eigen::VectorXd frame = x.col(t);
+    live.push({.x = ConstFrames(frame.data(), Scalar::f64, 5, 1, 5), .counter = t});
+  };
+  for (Index t = 0; t < 10; ++t) push(t);
+  std::vector<std::pair<std::int64_t, std::string>> announced;
+  const auto announce = [&](std::int64_t number, const LiveRunner::NewModel& m) {
+    announced.emplace_back(number, m.node);
+  };
+  EXPECT_EQ(live.swap("linear", sample_model("ridge")), 1);
+  EXPECT_EQ(live.swap({{"scaled", sample_model("zscore")}, {"filtered", sample_model("kalman")}}, announce), 2);
+  EXPECT_EQ(live.swap({{"filtered", sample_model("kalman")}}), 4);
+  EXPECT_THAT(announced, ElementsAre(std::pair{std::int64_t{2}, "scaled"}, std::pair{std::int64_t{3}, "filtered"}));
+  EXPECT_TRUE(told.empty());
+  push(10);
+  ASSERT_EQ(told.size(), 3u);
+  std::map<std::string, std::int64_t> numbers;
+  for (auto& e : told) {
+    numbers[e.label.text()] = e.id;
+    EXPECT_NEAR(e.onset_s, 2.1, 1e-12);
+  }
+  EXPECT_THAT(numbers,
+              ElementsAre(std::pair{"swap filtered", 4}, std::pair{"swap linear", 1}, std::pair{"swap scaled", 2}));
+  push(11);
+  EXPECT_EQ(told.size(), 3u);
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                live.swap({{"scaled", sample_model("zscore")}, {"past", sample_model("zscore")}});
+              }),
+              HasSubstr("a node with a model"));
+  // all or none
+  push(12);
+  EXPECT_EQ(told.size(), 3u);
+
+  auto queued = nodes();
+  queued[1].queue = "block";
+  LiveRunner two(registry(), {{"spikes", r.streams[0].format}}, {queued[0], queued[1]}, {.precision = Scalar::f64});
+  EXPECT_THAT(message_of<ConfigError>([&] {
+                two.swap({{"scaled", sample_model("zscore")}, {"filtered", sample_model("kalman")}});
+              }),
+              HasSubstr("nodes of one thread"));
+}
+
+// what the thread of push() tells comes to the graph with the next block, and at the end to whoever listens
+TEST(LiveRunner, TellsTheGraphOfEventsWithoutALock) {
+  const Recording r = recording(10);
+  const Eigen::MatrixXd x = r.streams[0].matrix();
+  LiveRunner live(registry(), {{"spikes", r.streams[0].format}}, {node("scaled", "zscore", {"spikes"})},
+                  {.precision = Scalar::f64});
+  std::vector<std::string> with_blocks, at_the_end;
+  live.on_step([&](const LiveStep& s) {
+    for (auto& e : s.events) with_blocks.push_back(e.label.text());
+  });
+  live.on_event([&](const Event& e) { at_the_end.push_back(e.label.text()); });
+  const auto push = [&](Index t) {
+    const Eigen::VectorXd frame = x.col(t);
+    live.push({.x = ConstFrames(frame.data(), Scalar::f64, 5, 1, 5), .counter = t});
+  };
+  push(0);
+  EXPECT_TRUE(live.tell({.onset_s = 2.0, .label = Label::of("a")}));
+  EXPECT_TRUE(live.post({.onset_s = 2.0, .label = Label::of("b")}));
+  EXPECT_TRUE(with_blocks.empty());
+  push(1);
+  EXPECT_THAT(with_blocks, ElementsAre("a", "b"));
+  int fit = 0;
+  while (live.tell({.onset_s = 2.01, .label = Label::of("c")})) ++fit;
+  EXPECT_EQ(fit, 64);
+  EXPECT_EQ(live.counts().lost_events, 1);
+  live.finish();
+  EXPECT_EQ(at_the_end.size(), 64u);
+  EXPECT_EQ(with_blocks.size(), 2u);
 }
 
 TEST(LiveRunner, ModelsMayBeSwappedWhileItRuns) {
