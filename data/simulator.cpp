@@ -212,7 +212,8 @@ void ReachSimulator::rates(std::int64_t frame, double vx, double vy, std::span<d
     }
     const double base =
         drift_.size() ? u.baseline_hz * (1 + between_knots(drift_, row, t / p_.drift_s)) : u.baseline_hz;
-    const double rate = base + u.speed_hz * speed + u.depth_hz * (x * c + y * s);
+    const double drive = base + u.speed_hz * speed + u.depth_hz * (x * c + y * s);
+    const double rate = p_.max_hz > 0 ? p_.max_hz * std::tanh(drive / p_.max_hz) : drive;
     hz[i] = rate > 0 ? common * gain(private_, p_.private_noise, frame, i) * rate : 0;
   }
 }
@@ -245,6 +246,12 @@ Recording ReachSimulator::recording() const {
                                       [self](std::int64_t k, std::span<double> out) {
                                         const Hand h = self->hand(self->time_of(k));
                                         out[0] = h.px, out[1] = h.py, out[2] = h.vx, out[3] = h.vy;
+                                      }));
+  r.streams.push_back(computed_stream("velocity", "m/s", p_.rate_hz, Scalar::f64,
+                                      {hand_rows.begin() + 2, hand_rows.end()}, frames_,
+                                      [self](std::int64_t k, std::span<double> out) {
+                                        const Hand h = self->hand(self->time_of(k));
+                                        out[0] = h.vx, out[1] = h.vy;
                                       }));
 
   const double end = static_cast<double>(frames_) / p_.rate_hz;

@@ -25,8 +25,8 @@ namespace percept::data {
 ///     g(t) max(0, baseline_i (1 + d_i(t)) + speed_i |v| / v0 + depth_i (v . p_i(t)) / v0)
 /// where v is the velocity at t + lag_s: cosine tuning to the preferred direction p_i (Georgopoulos et al.,
 /// J. Neurosci. 2 (1982) 1527) with an added speed term (Moran & Schwartz, J. Neurophysiol. 82 (1999) 2676). v0 is the
-/// peak speed of an average reach, g a gain with mean 1 (noise), d_i a slow drift; p_i may wander or jump. Counts are
-/// Poisson in bins of 1 / rate_hz.
+/// peak speed of an average reach, g a gain with mean 1 (noise), d_i a slow drift; p_i may wander or jump. With max_hz a
+/// rate r saturates: max_hz tanh(r / max_hz). Counts are Poisson in bins of 1 / rate_hz.
 class ReachSimulator {
  public:
   struct Params {
@@ -37,6 +37,7 @@ class ReachSimulator {
     double baseline_hz = 10;
     double depth_hz = 12;
     double speed_hz = 4;
+    double max_hz = 0;
     double lag_s = 0.1;
     double shared_noise = 0.15;
     double private_noise = 0;
@@ -58,6 +59,8 @@ class ReachSimulator {
           field("baseline_hz", &Params::baseline_hz, "1/s", "Typical rate at rest.", 0, 1000),
           field("depth_hz", &Params::depth_hz, "1/s", "Typical modulation by direction at peak speed.", 0, 1000),
           field("speed_hz", &Params::speed_hz, "1/s", "Typical modulation by speed alone at peak speed.", 0, 1000),
+          field("max_hz", &Params::max_hz, "1/s",
+                "Rate that no unit exceeds and that all near slowly; 0: no such limit.", 0, 1e4),
           field("lag_s", &Params::lag_s, "s", "Activity leads the hand by this much.", -1, 1),
           field("shared_noise", &Params::shared_noise, "1", "Spread of the log gain common to all units, bin by bin.",
                 0, 3),
@@ -115,7 +118,7 @@ class ReachSimulator {
   /// Counts for the velocity of the simulated hand at the frame's time + lag_s.
   void counts(std::int64_t frame, std::span<double> out) const noexcept;
 
-  /// Streams "activity" (counts) and "kinematics" (px, py, vx, vy); events "target_0".."target_7" from the go signal to
+  /// Streams "activity" (counts), "kinematics" (px, py, vx, vy) and "velocity" (vx, vy); events "target_0".."target_7" from the go signal to
   /// the end of the reach, and "reach_end" (value: the target); table "units" and meta.truth: what is true.
   Recording recording() const;
 
