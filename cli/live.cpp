@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "cli/command.h"
+#include "cli/live_calibration.h"
 #include "cli/live_session.h"
 #include "core/files.h"
 #include "data/loaders.h"
@@ -18,6 +19,7 @@
 #include "percept/registry.h"
 #include "realtime/live_settings.h"
 #include "realtime/outlets.h"
+#include "realtime/simulator_source.h"
 #include "realtime/sources.h"
 
 namespace percept::cli {
@@ -90,6 +92,29 @@ std::string milliseconds(const Value& times, const char* key) {
   return fmt::format("{:.3f} ms", 1e3 * times.at(key).as_number());
 }
 
+void print_task(const Value& t) {
+  fmt::print("  {}: {} trials: {} acquired, {} late, {} wrong, {} aborted; {} measured, without help\n",
+             t.at("use").as_string(), t.at("trials").as_integer(), t.at("acquired").as_integer(),
+             t.at("late").as_integer(), t.at("wrong").as_integer(), t.at("aborted").as_integer(),
+             t.at("measured").as_integer());
+  const auto figure = [&](const char* key, const char* words, double scale, const char* unit) {
+    const Value* f = t.find(key);
+    if (!f || f->at("value").is_null()) return;
+    fmt::print("    {} {:.4g}{}", words, scale * f->at("value").as_number(), unit);
+    if (!f->at("low").is_null())
+      fmt::print(" [{:.4g}, {:.4g}]", scale * f->at("low").as_number(), scale * f->at("high").as_number());
+    fmt::print(" (n {})\n", f->at("n").as_integer());
+  };
+  figure("success", "success", 100, " %");
+  figure("time_to_target_s", "time to target", 1, " s");
+  figure("path_efficiency", "path efficiency", 1, "");
+  figure("bit_rate", "bit rate", 1, " bit/s");
+  figure("throughput", "throughput", 1, " bit/s");
+  if (const Value* c = t.find("calibration"))
+    fmt::print("    fitted anew {} times, {} fits failed{}\n", c->at("fits").as_integer(), c->at("failed").as_integer(),
+               c->contains("trouble") ? " (" + c->at("trouble").as_string() + ")" : "");
+}
+
 void print_report(const Value& r) {
   fmt::print("{} states, {:.3f} s; latency p50 {}, p99 {}, p99.9 {}, max {}; {} later than the deadline\n",
              r.at("decoded_frames").as_integer(), r.at("time_s").as_number(), milliseconds(r.at("latency"), "p50_s"),
@@ -114,6 +139,7 @@ void print_report(const Value& r) {
     for (auto& [row, state] : v.at("bad_channels").as_table())
       fmt::print("    channel {} is masked: {}\n", row, state.as_string());
   }
+  if (const Value* task = r.find("task")) print_task(*task);
   if (const auto held = r.at("held_frames").as_integer())
     fmt::print("  output held for {} frames ({} times)\n", held, r.at("holds").as_integer());
   if (const auto limited = r.at("limited_frames").as_integer()) fmt::print("  {} frames were at a limit\n", limited);
@@ -185,7 +211,7 @@ std::vector<NodeSpec> fitted_nodes(const Pipeline& pipeline, const LiveSettings&
 
 /// What the page is told once (realtime/live_page.h).
 Value page_about(const Pipeline& pipeline, const std::string& node, const std::vector<std::string>& rows,
-                 const LiveRunner& runner, const std::vector<InputSpec>& inputs) {
+                 const LiveRunner& runner, const std::vector<InputSpec>& inputs, const ClosedLoop* task) {
   const Part& state = decoded_part(runner.format(node));
   Value units = Value::array(), in = Value::array();
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -195,11 +221,20 @@ Value page_about(const Pipeline& pipeline, const std::string& node, const std::v
   for (auto& i : inputs)
     in.push_back(
         Value::object({{"name", i.name}, {"rate_hz", i.format.rate_hz}, {"rows", Value(i.format.row_names())}}));
-  return Value::object({{"name", pipeline.title.empty() ? pipeline.file.stem().string() : pipeline.title},
-                        {"node", node},
-                        {"rows", Value(rows)},
-                        {"units", units},
-                        {"inputs", in}});
+  Value about = Value::object({{"name", pipeline.title.empty() ? pipeline.file.stem().string() : pipeline.title},
+                               {"node", node},
+                               {"rows", Value(rows)},
+                               {"units", units},
+                               {"inputs", in}});
+  if (task)
+    about["task"] = Value::object({{"use", task->task().use()},
+                                   {"extent", task->task().extent()},
+                                   {"hold_s", task->task().trial_params().hold_s},
+                                   {"dwell", task->task().trial_params().select == "dwell"},
+                                   {"keys", static_cast<std::int64_t>(task->task().keys())},
+                                   {"side", task->task().side()},
+                                   {"calibration", task->calibration().has_value()}});
+  return about;
 }
 
 Value run_live(LiveArguments a, Global& global) {
@@ -230,10 +265,12 @@ Value run_live(LiveArguments a, Global& global) {
   };
   LiveLoop::Setup setup;
   std::vector<InputSpec> inputs;
+  SimulatorSource* simulator = nullptr;
   for (auto& s : settings.sources) {
     setup.sources.push_back(make_source(s, given, settings.where + ".source"));
     const Source& source = *setup.sources.back();
     inputs.push_back({source.info().name, source.format()});
+    simulator = dynamic_cast<SimulatorSource*>(setup.sources.back().get());
   }
   finish_progress();
   // one source is what the stages read, whatever it calls itself
@@ -245,14 +282,50 @@ Value run_live(LiveArguments a, Global& global) {
   const StreamFormat& decoded = runner.format(settings.node);
   const OutletSettings states{.rows = decoded_rows(decoded), .rate_hz = decoded.rate_hz};
   for (auto& o : settings.outlets) setup.outlets.push_back(make_outlet(o, states, settings.where + ".output"));
+  std::unique_ptr<ClosedLoop> task;
+  if (!settings.task.is_null())
+    task = std::make_unique<ClosedLoop>(ClosedLoop::Setup{.decoded = decoded,
+                                                          .cursor = settings.cursor,
+                                                          .task = settings.task,
+                                                          .user = settings.user,
+                                                          .calibration = settings.calibration,
+                                                          .where = settings.where});
+  if (settings.user) {
+    if (!simulator || settings.sources.size() != 1)
+      throw ConfigError(settings.where + ".user", "", "the simulator as the only source: it answers to this user");
+    simulator->drive([&task](std::int64_t frame, double t_s) { return task->intend(frame, t_s); });
+  }
   SessionFolder folder;
   std::unique_ptr<Recorder> recorder;
   if (!a.record.empty() && !a.check) {
     folder.make(a.record, nodes);
     std::vector<Recorder::StreamInfo> in;
     for (auto& i : inputs) in.push_back({i.name, i.format});
-    recorder = std::make_unique<Recorder>(folder.session(), session_about(pipeline, settings.node, nodes), in,
-                                          std::vector<Recorder::StreamInfo>{{settings.node, decoded}}, 1);
+    std::vector<Recorder::StreamInfo> out{{settings.node, decoded}};
+    if (task) out.push_back({"task", task->format()});
+    recorder = std::make_unique<Recorder>(folder.session(), session_about(pipeline, settings.node, nodes), in, out, 1);
+  }
+  std::unique_ptr<Calibrator> calibrator;
+  std::atomic<bool> over{false};
+  if (task && settings.calibration) {
+    const std::string where = settings.where + ".calibration";
+    const std::string& from = settings.calibration->from.empty() ? inputs.front().name : settings.calibration->from;
+    auto plan = plan_calibration(pipeline, nodes, from, where, [&over] { return over.load() || interrupted(); });
+    StreamFormat target = decoded;
+    target.parts = {decoded_part(decoded)};
+    calibrator = std::make_unique<Calibrator>(Calibrator::Setup{.runner = &runner,
+                                                                .from = plan.from,
+                                                                .frames = runner.format(plan.from),
+                                                                .target = target,
+                                                                .target_name = plan.target,
+                                                                .lag_s = plan.lag_s,
+                                                                .fit = plan.fit,
+                                                                .params = *settings.calibration,
+                                                                .recorder = recorder.get(),
+                                                                .folder = folder.session().parent_path(),
+                                                                .lockstep = simulator && simulator->speed() == 0});
+    runner.on_output(plan.from, [c = calibrator.get()](const Block& b) { c->frames(b); });
+    task->fit_with(calibrator.get());
   }
   setup.runner = &runner;
   setup.node = settings.node;
@@ -260,6 +333,7 @@ Value run_live(LiveArguments a, Global& global) {
   setup.real_time = settings.real_time;
   setup.guard = settings.guard;
   setup.health = settings.health;
+  setup.task = task.get();
   setup.recorder = recorder.get();
   setup.duration_s = a.duration_s;
   setup.where = settings.where;
@@ -274,8 +348,9 @@ Value run_live(LiveArguments a, Global& global) {
 
   std::unique_ptr<LivePage> page;
   if (a.page) {
-    page = std::make_unique<LivePage>(loop, page_about(pipeline, settings.node, loop.rows(), runner, inputs),
-                                      settings.page, settings.where + ".page");
+    page =
+        std::make_unique<LivePage>(loop, page_about(pipeline, settings.node, loop.rows(), runner, inputs, task.get()),
+                                   settings.page, settings.where + ".page");
     // not through the log, which may be kept: the address is the key
     fmt::print(stderr, "page: {}\n", page->url());
   }
@@ -296,12 +371,18 @@ Value run_live(LiveArguments a, Global& global) {
   {
     const Keyboard keyboard;
     const bool status = isatty(STDERR_FILENO) && !global.quiet;
-    if (keyboard.on() && !global.quiet) log::info("space: emergency stop, and again: go on; q: quit");
+    if (keyboard.on() && !global.quiet)
+      log::info(fmt::format("space: emergency stop, and again: go on; {}q: quit",
+                            !task                  ? ""
+                            : settings.calibration ? "s: start or pause; r: recalibrate; "
+                                                   : "s: start or pause; "));
     auto shown = std::chrono::steady_clock::now();
     while (!ended) {
       const char key = keyboard.key();
       if (key == 'q' || interrupted()) loop.stop();
       if (key == ' ') loop.emergency(!loop.emergency());
+      if (key == 's' && task) loop.start_task(!task->task().started());
+      if (key == 'r') loop.recalibrate();
       if (const int signal = emergency_signal.exchange(0)) loop.emergency(signal == 1);
       const auto now = std::chrono::steady_clock::now();
       if (!status || now - shown < std::chrono::milliseconds(500)) continue;
@@ -316,6 +397,7 @@ Value run_live(LiveArguments a, Global& global) {
     if (status) fmt::print(stderr, "\r\033[K");
   }
   thread.join();
+  over = true;
   if (failure) std::rethrow_exception(failure);
   Value result = loop.report();
   std::string unwritten;

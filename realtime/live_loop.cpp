@@ -83,6 +83,16 @@ bool LiveLoop::mask(int input, Index row, bool out) {
   return commands_.push({input, row, out});
 }
 
+bool LiveLoop::start_task(bool on) noexcept {
+  if (setup_.task) setup_.task->task().start(on);
+  return setup_.task != nullptr;
+}
+bool LiveLoop::recalibrate() noexcept {
+  if (!setup_.task || !setup_.task->calibration()) return false;
+  setup_.task->recalibrate();
+  return true;
+}
+
 const ChannelHealth& LiveLoop::health(int input) const { return *inputs_.at(static_cast<std::size_t>(input))->health; }
 
 void LiveLoop::run() {
@@ -188,10 +198,26 @@ void LiveLoop::decoded(const Block& block) noexcept {
     last_time_s_ = format_.time_of(frame);
     guard_.take(block.x.slice(k, 1));
     send(frame, last_time_s_, received_ns_);
+    if (setup_.task) steer(frame, last_time_s_);
   }
   if (setup_.recorder) setup_.recorder->output(0, 0, block, received_ns_, corrected_ns_, guard_.hold() != Hold::none);
   const std::int64_t from = corrected_ns_ ? corrected_ns_ : received_ns_;
   if (from) age_.add(std::max<std::int64_t>(steady_ns() - from, 0));
+}
+
+/// The cursor, its task, and what they tell.
+void LiveLoop::steer(std::int64_t frame, double time_s) noexcept {
+  const ClosedLoop::Result result = setup_.task->step(frame, time_s, guard_.value(), guard_.hold());
+  // with the next block the graph hears of them, and with it the recording
+  for (auto& event : result.events) runner_.tell(event);
+  if (setup_.recorder) {
+    Block block;
+    const auto rows = static_cast<Index>(result.frame.size());
+    block.x = ConstFrames(result.frame.data(), Scalar::f64, rows, 1, rows);
+    block.first_frame = frame;
+    setup_.recorder->output(0, 1, block, received_ns_, corrected_ns_, guard_.hold() != Hold::none);
+  }
+  if (result.done) stopped_.store(true, std::memory_order_release);
 }
 
 void LiveLoop::send(std::int64_t frame, double time_s, std::int64_t received_ns) noexcept {
@@ -258,6 +284,7 @@ void LiveLoop::look_around(std::int64_t now) noexcept {
   s.held_frames = guard_.held_frames();
   s.holds = guard_.holds();
   s.written_ns = now;
+  if (setup_.task) s.task = setup_.task->state();
   for (auto& input : inputs_) {
     const ClockModel& c = input->clock;
     auto& to = s.clocks[static_cast<std::size_t>(input->index)];
@@ -361,6 +388,7 @@ Value LiveLoop::report() {
     if (const auto trouble = o->trouble(); !trouble.empty()) v["trouble"] = trouble;
     outlets.push_back(std::move(v));
   }
+  if (setup_.task) r["task"] = setup_.task->report(finished());
   if (outlets.size()) r["outputs"] = std::move(outlets);
   if (setup_.recorder) r["recorder"] = to_value(setup_.recorder->counts());
   if (running() || s.frames > 0) r["notes"] = notes_;

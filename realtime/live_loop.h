@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "realtime/channel_health.h"
+#include "realtime/closed_loop.h"
 #include "realtime/latest.h"
 #include "realtime/live_runner.h"
 #include "realtime/outlets.h"
@@ -42,6 +43,7 @@ struct LiveState {
   };
   std::array<Clock, kMostInputs> clocks{};
   std::array<Index, kMostInputs> bad_channels{};
+  ClosedLoopState task;
 };
 
 /// One frame of an input as it came, for a scope: its first rows.
@@ -77,7 +79,8 @@ class LiveLoop {
     OutputGuard::Params guard;
     ChannelHealth::Params health;
     std::vector<std::unique_ptr<Outlet>> outlets;
-    Recorder* recorder = nullptr;  ///< lane 0 is the loop's; output 0 the node
+    ClosedLoop* task = nullptr;    ///< steered by the node's frames; nullptr: there is none
+    Recorder* recorder = nullptr;  ///< lane 0 is the loop's; output 0 the node, 1 the task's stream
     double duration_s = 0;         ///< 0: until the sources end
     std::string where = "live";
   };
@@ -97,6 +100,9 @@ class LiveLoop {
   bool emergency() const noexcept { return emergency_.load(std::memory_order_acquire); }
   /// Takes a channel out by hand, or hands it back to the checks. False when too many wait.
   bool mask(int input, Index row, bool out);
+  /// The task is started or paused; a calibration is begun. False when there is none.
+  bool start_task(bool on) noexcept;
+  bool recalibrate() noexcept;
   bool running() const noexcept { return running_.load(std::memory_order_acquire); }
   /// The newest state. For one looking thread at a time.
   LiveState state();
@@ -123,6 +129,7 @@ class LiveLoop {
   };
   void take(Input& input, const Packet& packet) noexcept;
   void decoded(const Block& block) noexcept;
+  void steer(std::int64_t frame, double time_s) noexcept;
   void show_signal(Input& input, const Packet& packet) noexcept;
   void send(std::int64_t frame, double time_s, std::int64_t received_ns) noexcept;
   void look_around(std::int64_t now_ns) noexcept;

@@ -38,7 +38,7 @@ struct LiveSection {
   }
 };
 
-const char* const kTables[] = {"loop", "real_time", "guard", "health", "page"};
+const char* const kTables[] = {"loop", "real_time", "guard", "health", "page", "task", "cursor", "user", "calibration"};
 
 template <class P>
 P table(const Value& live, const char* name, const std::string& where) {
@@ -80,6 +80,17 @@ LiveSettings read_live(const Pipeline& pipeline) {
   s.guard = table<OutputGuard::Params>(live, "guard", s.where);
   s.health = table<ChannelHealth::Params>(live, "health", s.where);
   s.page = table<LivePage::Params>(live, "page", s.where);
+  if (const Value* task = live.find("task")) {
+    if (!task->is_table()) throw ConfigError(s.where + ".task", to_json(*task), "a table: write [live.task]");
+    s.task = *task;
+    Task(s.task, s.where + ".task");  // refused now, not when the loop is made
+  }
+  for (const char* name : {"cursor", "user", "calibration"})
+    if (live.contains(name) && s.task.is_null())
+      throw ConfigError(s.where + "." + name, "", "a [live.task] beside it: there is nothing to steer");
+  s.cursor = table<CursorParams>(live, "cursor", s.where);
+  if (live.contains("user")) s.user = table<ModelUser::Params>(live, "user", s.where);
+  if (live.contains("calibration")) s.calibration = table<CalibrationParams>(live, "calibration", s.where);
   s.runner.precision = pipeline.precision;
   s.runner.seed = pipeline.seed;
   s.runner.block = section.block;
@@ -134,13 +145,22 @@ std::vector<NodeSpec> live_nodes(const Pipeline& pipeline, const std::string& no
 }
 
 std::vector<SectionInfo> live_sections() {
-  return {
+  std::vector<SectionInfo> all{
       {"[live]", "How `percept live` runs the pipeline; nothing of it counts offline.", describe_params<LiveSection>()},
       {"[live.guard]", "What may be sent out, and what is sent in its place.", describe_params<OutputGuard::Params>()},
       {"[live.health]", "Which channels can be used.", describe_params<ChannelHealth::Params>()},
       {"[live.loop]", "Deadlines.", describe_params<LiveLoop::Params>()},
       {"[live.page]", "The page of `percept live --page`.", describe_params<LivePage::Params>()},
-      {"[live.real_time]", "What is asked of the system.", describe_params<RealTimeParams>()}};
+      {"[live.real_time]", "What is asked of the system.", describe_params<RealTimeParams>()},
+      {"[live.cursor]", "How decoded states move the cursor of a task.", describe_params<CursorParams>()},
+      {"[live.user]",
+       "A model of the person who steers, in front of the simulator: what the population is to answer to.",
+       describe_params<ModelUser::Params>()},
+      {"[live.calibration]", "Fitting the decoder while the cursor is steered, with help that decreases.",
+       describe_params<CalibrationParams>()}};
+  for (auto& kind : task_kinds())
+    all.push_back({fmt::format("[live.task] use = \"{}\"", kind.name), kind.doc, kind.params});
+  return all;
 }
 
 }  // namespace percept

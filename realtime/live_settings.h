@@ -1,6 +1,7 @@
 /// The [live] section of a pipeline file.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct LiveSettings {
   OutputGuard::Params guard;
   ChannelHealth::Params health;
   LivePage::Params page;
+  Value task;  ///< [live.task]; null: there is none
+  CursorParams cursor;
+  std::optional<ModelUser::Params> user;
+  std::optional<CalibrationParams> calibration;
   std::string where;
 };
 

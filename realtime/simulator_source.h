@@ -30,6 +30,7 @@ class SimulatorSource final : public Source {
                            const std::string& where = "simulator");
   /// Without one the simulated hand reaches as it does in a recording. Before the first poll().
   void drive(Intent intent) { intent_ = std::move(intent); }
+  double speed() const { return options_.speed; }
   const data::ReachSimulator& simulator() const { return simulator_; }
 
   const SourceInfo& info() const override { return info_; }

@@ -226,6 +226,56 @@ TEST(Live, SaysWhatIsMissing) {
               HasSubstr("channels"));
 }
 
+// the example as it stands: fitted, steered by its user, calibrated on the way, and repeated
+TEST(Live, AClosedLoopRunsByItself) {
+  const fs::path folder = testing::temporary_folder();
+  fs::copy_file(testing::source_folder() / "examples" / "closed_loop.toml", folder / "loop.toml");
+  ASSERT_EQ(percept(folder, {"fit", "loop.toml"}).code, 0);
+  const std::string source = "simulator:channels=64,rate_hz=20,duration_s=150,max_hz=40,seed=7,speed=0";
+  const Result live = percept(folder, {"live", "loop.toml", "--source", source, "--record", "s", "--json", "--set",
+                                       "live.calibration.at_s=[0]"});
+  ASSERT_EQ(live.code, 0) << live.error;
+  const Value v = live.json();
+  const Value& t = v.at("task");
+  EXPECT_EQ(v.at("decoded_frames").as_integer(), 3000);
+  EXPECT_EQ(t.at("use").as_string(), "centre_out");
+  EXPECT_GT(t.at("measured").as_integer(), 30);
+  EXPECT_GT(t.at("success").at("value").as_number(), 0.9);
+  EXPECT_FALSE(t.at("bit_rate").at("low").is_null());
+  EXPECT_EQ(t.at("calibration").at("fits").as_integer(), 12) << "every 5 s of 4 x 15 s";
+  EXPECT_EQ(v.at("swaps").as_integer(), 24) << "two stages";
+  const Result again = percept(folder, {"rerun", "s", "--json"});
+  ASSERT_EQ(again.code, 0) << again.error;
+  EXPECT_EQ(again.json().at("identical").as_integer(), 3000);
+  // the recording's own end says the same
+  const Recording r = io::open_session(folder / "s" / "live.session");
+  EXPECT_EQ(to_json(r.meta.at("live").at("counts").at("task")), to_json(t));
+  EXPECT_EQ(r.stream("live_task", "t").frames(), 3000);
+  const Result words = percept(folder, {"live", "loop.toml", "--source", source, "--quiet"});
+  EXPECT_THAT(words.out, AllOf(HasSubstr("centre_out:"), HasSubstr("time to target"), HasSubstr("bit rate")));
+
+  const auto refusal = [&](std::vector<std::string> more) {
+    std::vector<std::string> all{"live", "loop.toml"};
+    all.insert(all.end(), more.begin(), more.end());
+    const Result r = percept(folder, all);
+    EXPECT_EQ(r.code, 3);
+    return r.error;
+  };
+  EXPECT_THAT(refusal({"--source", "replay"}), HasSubstr("live.user: expected the simulator as the only source"));
+  EXPECT_THAT(refusal({"--set", "live.task.use=\"maze\""}), HasSubstr("one of centre_out, fitts, grid"));
+  EXPECT_THAT(refusal({"--set", "live.task.raduis=0.1"}), HasSubstr("did you mean 'radius'"));
+  EXPECT_THAT(refusal({"--set", "live.user.delay_s=-1"}), HasSubstr("live.user.delay_s"));
+  EXPECT_THAT(refusal({"--set", "live.calibration.from=\"kalman\""}), HasSubstr("'zscore' is not below it"));
+  fs::copy_file(folder / "loop.toml", folder / "none.toml");
+  std::string text = read_file(folder / "none.toml");
+  text.replace(text.find("[live.task]"), 11, "[live.real_time]");
+  text.replace(text.find("use = \"centre_out\""), 18, "enable = false");
+  text.erase(text.find("hold_s = 0.3"), 12);
+  write(folder / "none.toml", text);
+  EXPECT_THAT(percept(folder, {"live", "none.toml", "--models", "models/loop"}).error,
+              HasSubstr("live.user: expected a [live.task] beside it"));
+}
+
 TEST(Live, ChecksTheMachine) {
   const fs::path folder = workbench();
   const Result r = percept(folder, {"live", "base.toml", "--check", "--json"});
