@@ -2,23 +2,34 @@
 
 #include <fmt/format.h>
 #include <httplib.h>
+#include <poll.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
+#include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "core/error.h"
 #include "realtime/page/assets.h"
+#include "realtime/page_request.h"
 
 namespace percept {
 
 namespace {
-constexpr std::size_t kLargestCommand = 4096;  ///< bytes of a request's body
+constexpr std::size_t kLargestCommand = 4096;       ///< bytes of a request's body
+constexpr std::size_t kLargestRequest = 65536;      ///< and of all of it
+constexpr std::int64_t kRequestNs = 1'000'000'000;  ///< within which it has to be there, and each answer to be taken
+constexpr std::size_t kMostWaiting = 32;            ///< connections that may wait for a thread
 constexpr auto kFrame = std::chrono::milliseconds(20);
 constexpr int kSignalEvery = 3, kReportEvery = 50;  ///< frames
 
@@ -32,14 +43,6 @@ std::string random_token() {
   std::string text;
   for (auto b : bytes) text += fmt::format("{:02x}", b);
   return text;
-}
-
-/// Takes as long for a wrong text as for a right one.
-bool same_text(std::string_view a, std::string_view b) {
-  unsigned difference = a.size() == b.size() ? 0 : 1;
-  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    difference |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i]);
-  return difference == 0;
 }
 
 /// A number for the page: JSON has no NaN.
@@ -72,6 +75,128 @@ std::string state_event(const LiveState& s, bool emergency) {
   e += "}\n\n";
   return e;
 }
+/// One connection. The time for a whole request is limited, however slowly its bytes come, and so is its size.
+class PageConnection final : public httplib::Stream {
+ public:
+  explicit PageConnection(int socket) : socket_(socket), until_ns_(steady_ns() + kRequestNs) {}
+  bool is_readable() const override { return ready(POLLIN, until_ns_); }
+  bool is_writable() const override { return ready(POLLOUT, steady_ns() + kRequestNs); }
+  ssize_t read(char* to, std::size_t size) override {
+    if (read_ >= kLargestRequest || !ready(POLLIN, until_ns_)) return -1;
+    const ssize_t n = ::recv(socket_, to, std::min(size, kLargestRequest - read_), 0);
+    if (n > 0) read_ += static_cast<std::size_t>(n);
+    return n;
+  }
+  ssize_t write(const char* from, std::size_t size) override {
+    const std::int64_t until_ns = steady_ns() + kRequestNs;
+    for (std::size_t done = 0; done < size;) {
+      if (!ready(POLLOUT, until_ns)) return -1;
+      const ssize_t n = ::send(socket_, from + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (n > 0) done += static_cast<std::size_t>(n);
+      else if (errno != EAGAIN && errno != EINTR) return -1;
+    }
+    return static_cast<ssize_t>(size);
+  }
+  // nobody asks who it is: all of them are strangers until they name the token
+  void get_remote_ip_and_port(std::string&, int&) const override {}
+  void get_local_ip_and_port(std::string&, int&) const override {}
+  socket_t socket() const override { return socket_; }
+  bool asked() const { return read_ > 0; }
+
+ private:
+  bool ready(short what, std::int64_t until_ns) const {
+    for (;;) {
+      const std::int64_t left = until_ns - steady_ns();
+      if (left <= 0) return false;
+      pollfd fd{socket_, what, 0};
+      const int n = ::poll(&fd, 1, static_cast<int>(left / 1'000'000) + 1);
+      if (n > 0) return true;
+      if (n < 0 && errno != EINTR) return false;
+    }
+  }
+  int socket_;
+  std::int64_t until_ns_;
+  std::size_t read_ = 0;
+};
+
+thread_local bool no_thread_is_free = false;
+
+/// A fixed number of threads, and a limit to what waits for one: the connection beyond it is closed at once.
+class PageThreads final : public httplib::TaskQueue {
+ public:
+  explicit PageThreads(std::size_t n) {
+    for (std::size_t i = 0; i < n; ++i) threads_.emplace_back([this] { run(); });
+  }
+  void enqueue(std::function<void()> task) override {
+    {
+      std::lock_guard lock(mutex_);
+      if (waiting_.size() < kMostWaiting) {
+        waiting_.push_back(std::move(task));
+        some_.notify_one();
+        return;
+      }
+    }
+    no_thread_is_free = true;
+    task();
+    no_thread_is_free = false;
+  }
+  void shutdown() override {
+    {
+      std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    some_.notify_all();
+    for (auto& t : threads_) t.join();
+  }
+
+ private:
+  void run() {
+    for (;;) {
+      std::unique_lock lock(mutex_);
+      some_.wait(lock, [this] { return over_ || !waiting_.empty(); });
+      if (waiting_.empty()) return;
+      const auto task = std::move(waiting_.front());
+      waiting_.pop_front();
+      lock.unlock();
+      task();
+    }
+  }
+  std::mutex mutex_;
+  std::condition_variable some_;
+  std::deque<std::function<void()>> waiting_;
+  bool over_ = false;
+  std::vector<std::thread> threads_;
+};
+
+/// httplib's server on such connections: one request each.
+class PageServer final : public httplib::Server {
+ public:
+  explicit PageServer(std::atomic<std::int64_t>& refused) : refused_(refused) {
+    set_logger([this](const httplib::Request&, const httplib::Response& response) {
+      if (response.status >= 400) ++refused_;
+    });
+  }
+  /// Once it is bound: the library's five that may wait to be accepted are so few that a sixth tries again for a second.
+  void let_wait() const { ::listen(svr_sock_, 64); }
+
+ private:
+  bool process_and_close_socket(socket_t socket) override {
+    bool good = false;
+    if (no_thread_is_free) {
+      ++refused_;
+    } else {
+      PageConnection connection(socket);
+      bool closed = false;
+      good = process_request(connection, true, closed, nullptr);
+      // half a request, or none in time: nothing was answered
+      if (!good && connection.asked()) ++refused_;
+    }
+    ::shutdown(socket, SHUT_RDWR);
+    ::close(socket);
+    return good;
+  }
+  std::atomic<std::int64_t>& refused_;
+};
 }  // namespace
 
 struct LivePage::Impl {
@@ -80,12 +205,13 @@ struct LivePage::Impl {
   LiveLoop& loop;
   Value about;
   Params params;
-  std::string token = random_token(), host;  // host: as the Host header has to name it
-  httplib::Server server;
+  std::string token = random_token();
+  std::optional<PageGate> gate;  ///< once the port is known
+  std::atomic<std::int64_t> refused{0};
+  PageServer server{refused};
   std::thread listening;
   std::atomic<int> viewers{0};
   std::atomic<bool> stopped{false};
-  std::atomic<std::int64_t> refused{0};
 
   // One thread takes the loop's signal and hands it to every viewer: the newest piece, by number.
   std::mutex signal_mutex;
@@ -154,24 +280,27 @@ struct LivePage::Impl {
 
   void command(const httplib::Request& request, httplib::Response& response) {
     const auto refuse = [&](int status, const std::string& why) {
-      ++refused;
       response.status = status;
       response.set_content(why, "text/plain; charset=utf-8");
     };
-    if (!same_text(request.get_header_value("Origin"), "http://" + host))
+    if (!gate->is_own(request.get_header_value("Origin")))
       return refuse(403, "a command comes from the session's own page");
     if (request.get_header_value("Content-Type") != "application/json") return refuse(415, "a command is JSON");
     try {
-      const Value v = parse_json(request.body, "command");
-      const std::string& what = v.at("do").as_string();
-      if (what == "emergency") loop.emergency(true);
-      else if (what == "release") loop.emergency(false);
-      else if (what == "stop") loop.stop();
-      else if (what == "mask" || what == "unmask") {
-        const auto input = v.at("input").as_integer(), row = v.at("row").as_integer();
-        if (input < 0 || input > LiveState::kMostInputs || !loop.mask(static_cast<int>(input), row, what == "mask"))
-          return refuse(400, "there is no such channel");
-      } else return refuse(400, "a command is one of emergency, release, stop, mask, unmask");
+      const PageCommand c = read_page_command(request.body);
+      using What = PageCommand::What;
+      switch (c.what) {
+        case What::emergency:
+        case What::release:
+          loop.emergency(c.what == What::emergency);
+          break;
+        case What::stop:
+          loop.stop();
+          break;
+        case What::mask:
+        case What::unmask:
+          if (!loop.mask(c.input, c.row, c.what == What::mask)) return refuse(400, "there is no such channel");
+      }
       response.set_content("{}", "application/json");
     } catch (const Error& e) {
       refuse(400, e.what());
@@ -180,18 +309,14 @@ struct LivePage::Impl {
 
   void set_up(const std::string& prefix) {
     server.set_payload_max_length(kLargestCommand);
-    server.set_read_timeout(2, 0);
-    server.set_write_timeout(1, 0);
-    server.set_keep_alive_max_count(100);
-    server.set_keep_alive_timeout(2);
     server.set_tcp_nodelay(true);
     // not shared with another program, which the library would allow
     server.set_socket_options([](socket_t socket) {
       const int yes = 1;
       ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     });
-    const auto threads = static_cast<std::size_t>(params.viewers) + 4;
-    server.new_task_queue = [threads] { return new httplib::ThreadPool(threads); };
+    const auto threads = static_cast<std::size_t>(params.viewers) + 8;
+    server.new_task_queue = [threads] { return new PageThreads(threads); };
     server.set_default_headers({{"Content-Security-Policy",
                                  "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src "
                                  "data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
@@ -199,14 +324,10 @@ struct LivePage::Impl {
                                 {"Referrer-Policy", "no-referrer"},
                                 {"Cross-Origin-Resource-Policy", "same-origin"},
                                 {"Cache-Control", "no-store"}});
-    server.set_pre_routing_handler([this, prefix](const httplib::Request& request, httplib::Response& response) {
-      const std::string_view path = request.path;
-      const bool known = path.size() >= prefix.size() && same_text(path.substr(0, prefix.size()), prefix);
-      // another name for this machine is somebody else's page that points here
-      if (known && same_text(request.get_header_value("Host"), host))
-        return httplib::Server::HandlerResponse::Unhandled;
-      ++refused;
-      response.status = known ? 403 : 404;
+    server.set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& response) {
+      const int status = gate->refuses(request.path, request.get_header_value("Host"));
+      if (status == 0) return httplib::Server::HandlerResponse::Unhandled;
+      response.status = status;
       response.set_content("This is not the address of the session: take the one that percept printed.\n",
                            "text/plain; charset=utf-8");
       return httplib::Server::HandlerResponse::Handled;
@@ -227,7 +348,6 @@ struct LivePage::Impl {
     server.Get(prefix + "stream", [this](const httplib::Request&, httplib::Response& response) {
       if (viewers.fetch_add(1) >= params.viewers) {
         --viewers;
-        ++refused;
         response.status = 503;
         response.set_content("as many browsers as may look do", "text/plain; charset=utf-8");
         return;
@@ -252,8 +372,10 @@ LivePage::LivePage(LiveLoop& loop, const Value& about, const Params& params, con
   if (port < 0)
     throw ConfigError(where + ".port", fmt::format("{}", params.port),
                       fmt::format("a free port of {}, an address of this machine", params.bind));
-  i.host = fmt::format("{}:{}", params.bind == "0.0.0.0" ? "127.0.0.1" : params.bind, port);
-  url_ = "http://" + i.host + prefix;
+  i.server.let_wait();
+  const std::string host = fmt::format("{}:{}", params.bind == "0.0.0.0" ? "127.0.0.1" : params.bind, port);
+  i.gate.emplace(prefix, host);
+  url_ = "http://" + host + prefix;
   loop.watch_signal(true);
   i.signal_thread = std::thread([&i] { i.collect(); });
   i.listening = std::thread([&i] { i.server.listen_after_bind(); });

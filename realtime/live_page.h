@@ -16,7 +16,8 @@ namespace percept {
 ///
 /// The address holds a random token, without which nothing is answered. Requests must name the page's own host, and
 /// commands must come from the page itself (Origin), so that no other page can send them. Nothing is loaded from
-/// elsewhere. Requests are limited in size and time, and so is their number.
+/// elsewhere. A request is limited in size and has a second to be there, whatever its bytes; so many may be answered at
+/// once, so many wait, and the next is closed.
 class LivePage {
  public:
   struct Params {
@@ -38,7 +39,7 @@ class LivePage {
 
   /// With the token: who has it controls the session.
   const std::string& url() const { return url_; }
-  /// Requests that were refused: no token, another origin, malformed.
+  /// Requests that were refused: no token, another origin, malformed, too large, too slow, or one too many.
   std::int64_t refused() const noexcept;
 
  private:

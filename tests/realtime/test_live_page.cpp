@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 #include <httplib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <thread>
 
 #include "core/error.h"
@@ -187,6 +190,144 @@ TEST_F(Page, NeitherStalledNorTooManyBrowsersDisturb) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   EXPECT_EQ(code, 200);
+  EXPECT_TRUE(loop.running());
+}
+
+/// A connection to the page without a browser.
+class RawConnection {
+ public:
+  explicit RawConnection(const std::string& host) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(static_cast<std::uint16_t>(std::stoi(host.substr(host.find(':') + 1))));
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(fd_, reinterpret_cast<sockaddr*>(&at), sizeof at), 0);
+  }
+  ~RawConnection() { ::close(fd_); }
+  RawConnection(const RawConnection&) = delete;
+  RawConnection& operator=(const RawConnection&) = delete;
+  void send(std::string_view bytes) { ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+  void end() { ::shutdown(fd_, SHUT_WR); }
+  /// All that comes until the page closes it, or within so many milliseconds; closed: it did.
+  std::string take(int patience_ms, bool* closed = nullptr) {
+    std::string all;
+    char room[4096];
+    const std::int64_t until = steady_ns() + patience_ms * std::int64_t{1'000'000};
+    while (steady_ns() < until) {
+      const ssize_t n = ::recv(fd_, room, sizeof room, MSG_DONTWAIT);
+      if (n > 0) all.append(room, static_cast<std::size_t>(n));
+      if (closed) *closed = n == 0 || (n < 0 && errno == ECONNRESET);
+      if (n == 0 || (n < 0 && errno == ECONNRESET)) break;
+      if (n < 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return all;
+  }
+
+ private:
+  int fd_;
+};
+
+TEST_F(Page, HostileRequestsAreRefusedCountedAndHarmless) {
+  const std::string ask = "GET " + path + "about HTTP/1.1\r\n", me = "Host: " + host + "\r\n";
+  const std::string post = "POST " + path + "command HTTP/1.1\r\n" + me + "Origin: http://" + host +
+                           "\r\nContent-Type: application/json\r\n";
+  std::string noise(1000, 0), headers;
+  const KeyedRandom random(1, "noise");
+  for (std::size_t i = 0; i < noise.size(); ++i) noise[i] = static_cast<char>(random.below(256, static_cast<int>(i)));
+  for (int i = 0; i < 10000; ++i) headers += "a" + std::to_string(i) + ": b\r\n";
+  const std::vector<std::string> hostile{
+      noise,
+      std::string(200000, 'A'),
+      "GET",
+      "GET / HTTP/9.9\r\n\r\n",
+      "\r\n\r\n\r\n",
+      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+      std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11) + noise,
+      "CONNECT evil.example:80 HTTP/1.1\r\n" + me + "\r\n",
+      "TRACE / HTTP/1.1\r\n" + me + "\r\n",
+      "GET http://evil.example/ HTTP/1.1\r\n" + me + "\r\n",
+      "GET /%00%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\n" + me + "\r\n",
+      "GET /" + std::string(100000, 'x') + " HTTP/1.1\r\n" + me + "\r\n",
+      ask + "\r\n",                                  // no host
+      ask + "Host: evil.example\r\n" + me + "\r\n",  // two of them
+      ask + me + "X: " + std::string(100000, 'x') + "\r\n\r\n",
+      ask + me + headers + "\r\n",
+      ask + me + "no colon at all\r\n" + std::string(20000, '\0'),
+      post + "Content-Length: -1\r\n\r\n{}",
+      post + "Content-Length: 99999999999999999999\r\n\r\n{}",
+      post + "Content-Length: 20\r\n\r\n{",  // cut off
+      post + "Content-Length: 100000\r\n\r\n" + std::string(100000, '['),
+      post + "Content-Length: 5\r\n\r\n[[[[[",
+      post + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx",
+      post + "Transfer-Encoding: chunked\r\n\r\n-5\r\nabcde\r\n0\r\n\r\n",
+      post + "Content-Encoding: gzip\r\nContent-Length: 10\r\n\r\n" + noise.substr(0, 10),
+      post + "Content-Length: 2\r\n\r\n" + noise.substr(0, 2),
+      "GET " + path.substr(0, path.size() - 2) + "x/stream HTTP/1.1\r\n" + me +
+          "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AA==\r\n\r\n" +
+          std::string("\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff", 10)};
+  for (std::size_t i = 0; i < hostile.size(); ++i) {
+    SCOPED_TRACE(i);
+    const std::int64_t before = page->refused();
+    RawConnection connection(host);
+    connection.send(hostile[i]);
+    connection.end();
+    bool closed = false;
+    const std::string answer = connection.take(10000, &closed);
+    EXPECT_TRUE(closed);
+    EXPECT_EQ(answer.find(" 200 "), answer.npos) << answer.substr(0, 200);
+    for (int k = 0; k < 500 && page->refused() == before; ++k)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    EXPECT_GT(page->refused(), before);
+  }
+  // with the token too much is asked for: an answer, but no harm
+  for (const char* range : {"bytes=0-18446744073709551615", "bytes=-1", "bytes=9-1,2-3,x", "lines=1"}) {
+    RawConnection connection(host);
+    connection.send(ask + me + "Range: " + range + "\r\n\r\n");
+    bool closed = false;
+    connection.take(10000, &closed);
+    EXPECT_TRUE(closed) << range;
+  }
+  EXPECT_FALSE(loop.emergency());
+  EXPECT_TRUE(loop.running());
+  EXPECT_EQ(status(path + "about"), 200);
+}
+
+// twenty that send a byte now and then: each has a second for its request, and a command comes through meanwhile
+TEST_F(Page, SlowRequestsHoldNobodyForLong) {
+  std::vector<std::unique_ptr<RawConnection>> slow;
+  for (int i = 0; i < 20; ++i) {
+    slow.push_back(std::make_unique<RawConnection>(host));
+    slow.back()->send("GET /");
+  }
+  std::atomic<bool> over{false};
+  std::thread drip([&] {
+    while (!over) {
+      for (auto& s : slow) s->send("x");
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+  });
+  EXPECT_EQ(command(R"({"do":"emergency"})", "http://" + host), 200);
+  EXPECT_TRUE(loop.emergency());
+  for (auto& s : slow) {
+    bool closed = false;
+    s->take(20000, &closed);
+    EXPECT_TRUE(closed);
+  }
+  over = true;
+  drip.join();
+  for (int k = 0; k < 500 && page->refused() < 20; ++k) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_GE(page->refused(), 20);
+  EXPECT_TRUE(loop.running());
+}
+
+// many that say nothing: some are answered, some wait, all others are closed at once; a second later there is room again
+TEST_F(Page, ConnectionsBeyondTheLimitAreClosed) {
+  std::vector<std::unique_ptr<RawConnection>> many;
+  for (int i = 0; i < 500 && page->refused() == 0; ++i) many.push_back(std::make_unique<RawConnection>(host));
+  EXPECT_GT(page->refused(), 0);
+  EXPECT_GT(many.size(), 2u + 8 + 32);
+  many.clear();
+  EXPECT_EQ(status(path + "about"), 200);
   EXPECT_TRUE(loop.running());
 }
 
