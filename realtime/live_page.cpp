@@ -60,6 +60,45 @@ void append_list(std::string& to, const List& list, std::size_t n) {
   to += ']';
 }
 
+const char* name_of(Task::Phase phase) {
+  switch (phase) {
+    case Task::Phase::waiting:
+      return "waiting";
+    case Task::Phase::pause:
+      return "pause";
+    case Task::Phase::reach:
+      return "reach";
+    case Task::Phase::done:
+      return "done";
+  }
+  return "";
+}
+
+void append_task(std::string& e, const ClosedLoopState& t) {
+  const auto number = [&](const char* key, double x) {
+    fmt::format_to(std::back_inserter(e), ",\"{}\":", key);
+    append_number(e, x);
+  };
+  fmt::format_to(std::back_inserter(e), ",\"task\":{{\"phase\":\"{}\"", name_of(t.phase));
+  number("x", t.x);
+  number("y", t.y);
+  number("held", t.held_s);
+  number("assist", t.assist);
+  number("bits", t.bit_rate);
+  number("last", t.last_time_s);
+  fmt::format_to(std::back_inserter(e), ",\"calibrating\":{},\"fits\":{},\"acquired\":{},\"late\":{},\"wrong\":{}",
+                 t.calibrating, t.fits, t.acquired, t.late, t.wrong);
+  if (t.target) {
+    e += ",\"target\":{\"square\":";
+    e += t.shown.square ? "true" : "false";
+    number("x", t.shown.x);
+    number("y", t.shown.y);
+    number("half", t.shown.half);
+    e += '}';
+  }
+  e += '}';
+}
+
 std::string state_event(const LiveState& s, bool emergency) {
   std::string e = fmt::format("event: state\ndata: {{\"frames\":{},\"t\":", s.frames);
   append_number(e, s.time_s);
@@ -72,6 +111,7 @@ std::string state_event(const LiveState& s, bool emergency) {
   append_list(e, s.sd, static_cast<std::size_t>(s.rows));
   e += ",\"c01\":";
   append_number(e, s.covariance_01);
+  if (s.task.there) append_task(e, s.task);
   e += "}\n\n";
   return e;
 }
@@ -300,6 +340,13 @@ struct LivePage::Impl {
         case What::mask:
         case What::unmask:
           if (!loop.mask(c.input, c.row, c.what == What::mask)) return refuse(400, "there is no such channel");
+          break;
+        case What::start:
+        case What::pause:
+          if (!loop.start_task(c.what == What::start)) return refuse(400, "there is no task");
+          break;
+        case What::recalibrate:
+          if (!loop.recalibrate()) return refuse(400, "the pipeline has no [live.calibration]");
       }
       response.set_content("{}", "application/json");
     } catch (const Error& e) {

@@ -30,7 +30,8 @@ class LivePage {
                         field("viewers", &Params::viewers, "1", "Browsers that may look at once.", 1, 32)};
     }
   };
-  /// about: {name, node, rows: [...], units: [...], inputs: [{name, rate_hz, rows: [...]}]}. Listens from here on.
+  /// about: {name, node, rows: [...], units: [...], inputs: [{name, rate_hz, rows: [...]}], task?: {use, extent,
+  /// hold_s, dwell, keys, side, calibration}}. Listens from here on.
   /// Throws ConfigError naming `where` when the port cannot be had.
   LivePage(LiveLoop& loop, const Value& about, const Params& params, const std::string& where);
   ~LivePage();

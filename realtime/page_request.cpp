@@ -20,7 +20,8 @@ bool same_text(std::string_view a, std::string_view b) noexcept {
   return difference == 0;
 }
 
-constexpr std::array<const char*, 5> kCommands{"emergency", "release", "stop", "mask", "unmask"};
+constexpr std::array<const char*, 8> kCommands{"emergency", "release", "stop",  "mask",
+                                               "unmask",    "start",   "pause", "recalibrate"};
 }  // namespace
 
 int PageGate::refuses(std::string_view path, std::string_view host) const noexcept {

@@ -24,7 +24,7 @@ class PageGate {
 };
 
 struct PageCommand {
-  enum class What { emergency, release, stop, mask, unmask };
+  enum class What { emergency, release, stop, mask, unmask, start, pause, recalibrate };
   What what{};
   int input = 0;  ///< of mask and unmask
   Index row = 0;

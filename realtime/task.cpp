@@ -252,7 +252,7 @@ void Task::end(const Frame& f, Outcome outcome, double value, Result& result) no
   log_.add(trial_);
   const std::array<Label, 4> labels{acquired_, failed_, wrong_, aborted_};
   tell(labels[static_cast<std::size_t>(outcome)], f.t_s, value);
-  if (outcome != Outcome::aborted && target_.counted) ++counted_;
+  if (outcome != Outcome::aborted && target_.counted && trial_.assist == 0) ++counted_;
   ++number_;
   over_ = -1;
   held_s_ = 0;

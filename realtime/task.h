@@ -41,7 +41,8 @@ struct TrialParams {
         field("hold_s", &TrialParams::hold_s, "s", "How long the cursor has to stay, without leaving.", 0, 60),
         field("limit_s", &TrialParams::limit_s, "s", "A trial that takes longer has failed.", 0.1, 3600),
         field("pause_s", &TrialParams::pause_s, "s", "From the end of a trial to the next target.", 0, 600),
-        field("trials", &TrialParams::trials, "1", "The session ends after so many that count; 0: it goes on.", 0, 1e6),
+        field("trials", &TrialParams::trials, "1",
+              "The session ends after so many that count and had no help; 0: it goes on.", 0, 1e6),
         field("seed", &TrialParams::seed, "1", "Another seed is another order of targets.", 0),
         field("wait_for_start", &TrialParams::wait_for_start, "",
               "No target is shown before the start command (key s of the page and the terminal).")};

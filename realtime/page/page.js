@@ -99,6 +99,105 @@ function onState(s) {
   s.v.forEach((v, i) => { if (v !== null) extent[i] = Math.max(extent[i] || 0, Math.abs(v)); });
   if (s.frames && s.v.every(v => v !== null)) trail.push(s.v);
   if (trail.length > 150) trail.shift();
+  if (s.task) onTask(s.task);
+}
+
+// --- the task ------------------------------------------------------------------------------------------------------
+let shown = "", flash = { at: -1e9, good: true }, before, way = [];
+const started = () => state?.task && state.task.phase !== "waiting" && state.task.phase !== "done";
+
+function onTask(t) {
+  if (before) {
+    if (t.acquired > before.acquired) flash = { at: performance.now(), good: true, target: before.target ?? flash.target };
+    else if (t.late > before.late || t.wrong > before.wrong) flash = { at: performance.now(), good: false, target: before.target ?? flash.target };
+  }
+  if (t.target) flash.target = t.target;
+  way.push([t.x, t.y]);
+  if (way.length > 40) way.shift();
+  before = { ...t, target: t.target ?? before?.target };
+}
+function drawArena() {
+  const t = state?.task;
+  if (!t) return;
+  const [g, w, h, scale] = fitCanvas($("arena"));
+  const span = about.task.extent * 1.12, unit = Math.min(w, h) / 2 / span, x = v => w / 2 + v * unit, y = v => h / 2 - v * unit;
+  const shape = (s, grow = 1) => {
+    g.beginPath();
+    if (s.square) g.rect(x(s.x - s.half * grow), y(s.y + s.half * grow), 2 * s.half * unit * grow, 2 * s.half * unit * grow);
+    else g.arc(x(s.x), y(s.y), s.half * unit * grow, 0, 7);
+  };
+  g.lineWidth = scale;
+  g.strokeStyle = css("--line");
+  if (about.task.keys) {
+    const n = about.task.keys, half = about.task.side / 2;
+    g.beginPath();
+    for (let k = 0; k <= n; ++k) {
+      const at = -half + about.task.side * k / n;
+      g.moveTo(x(at), y(-half)); g.lineTo(x(at), y(half));
+      g.moveTo(x(-half), y(at)); g.lineTo(x(half), y(at));
+    }
+    g.stroke();
+  }
+  const since = (performance.now() - flash.at) / 400;
+  if (since < 1 && flash.target) {
+    g.globalAlpha = 1 - since;
+    g.strokeStyle = css(flash.good ? "--good" : "--bad");
+    g.lineWidth = 3 * scale;
+    shape(flash.target, 1 + 0.5 * since);
+    g.stroke();
+    g.globalAlpha = 1;
+  }
+  if (t.target) {
+    g.fillStyle = css("--target");
+    shape(t.target);
+    g.fill();
+    // how much of the hold is over
+    if (about.task.dwell && about.task.hold_s > 0 && t.held > 0 && !t.target.square) {
+      g.strokeStyle = css("--good");
+      g.lineWidth = 4 * scale;
+      g.beginPath();
+      g.arc(x(t.target.x), y(t.target.y), t.target.half * unit + 5 * scale, -Math.PI / 2, -Math.PI / 2 + 2 * Math.PI * Math.min(1, t.held / about.task.hold_s));
+      g.stroke();
+    }
+  }
+  g.strokeStyle = css("--accent");
+  g.lineCap = "round";
+  g.lineWidth = 3 * scale;
+  for (let k = 1; k < way.length; ++k) {
+    g.globalAlpha = 0.45 * k / way.length;
+    g.beginPath();
+    g.moveTo(x(way[k - 1][0]), y(way[k - 1][1]));
+    g.lineTo(x(way[k][0]), y(way[k][1]));
+    g.stroke();
+  }
+  g.globalAlpha = 1;
+  g.fillStyle = state.hold ? css("--bad") : css("--cursor");
+  g.strokeStyle = css("--card");
+  g.lineWidth = 2 * scale;
+  g.beginPath();
+  g.arc(x(t.x), y(t.y), 8 * scale, 0, 7);
+  g.fill();
+  g.stroke();
+}
+function showTask() {
+  const t = state?.task;
+  if (!t) return;
+  const n = t.acquired + t.late + t.wrong;
+  const phase = { waiting: state.emergency ? "stopped" : "waiting: press s", pause: "between trials", reach: "reach", done: "done" }[t.phase];
+  const note = t.calibrating ? `Calibrating: ${Math.round(100 * t.assist)} % help, fitted anew ${t.fits} times.`
+    : t.fits ? `Fitted anew ${t.fits} times.` : "";
+  const key = [n, t.acquired, t.bits.toFixed(2), t.last, phase, note].join();
+  if (key === shown) return;
+  shown = key;
+  $("score_success").textContent = n ? Math.round(100 * t.acquired / n) + " %" : "–";
+  $("score_bits").textContent = n ? t.bits.toFixed(2) : "–";
+  $("score_last").textContent = t.last > 0 ? t.last.toFixed(2) + " s" : "–";
+  $("score_trials").textContent = n;
+  $("task_state").textContent = phase;
+  $("task_note").textContent = note;
+  $("start").firstChild.textContent = started() ? "Pause " : "Start ";
+  $("start").disabled = t.phase === "done";
+  $("recalibrate").disabled = t.calibrating;
 }
 
 // --- the signal ----------------------------------------------------------------------------------------------------
@@ -219,6 +318,8 @@ function showCounters(report) {
 function frame() {
   if (state) {
     drawCursor();
+    drawArena();
+    showTask();
     showValues();
     showHold();
   }
@@ -235,6 +336,14 @@ async function begin() {
     $(id).addEventListener("change", () => { trail = []; });
   }
   $("input").replaceChildren(...about.inputs.map((input, i) => new Option(input.name, i)));
+  if (about.task) {
+    $("task").hidden = false;
+    document.body.classList.add("with_task");
+    $("task_name").textContent = { centre_out: "Centre-out", fitts: "Fitts", grid: "Grid" }[about.task.use];
+    $("recalibrate").hidden = !about.task.calibration;
+    $("start").addEventListener("click", () => command({ do: started() ? "pause" : "start" }));
+    $("recalibrate").addEventListener("click", () => command({ do: "recalibrate" }));
+  }
   $("emergency").addEventListener("click", () => command({ do: emergency ? "release" : "emergency" }));
   $("stop").addEventListener("click", () => command({ do: "stop" }));
   addEventListener("keydown", e => {
@@ -243,6 +352,8 @@ async function begin() {
       e.preventDefault();  // also on a focused button: space stops, whatever has the focus
       command({ do: emergency ? "release" : "emergency" });
     } else if (e.key === "q") command({ do: "stop" });
+    else if (e.key === "s" && about.task) command({ do: started() ? "pause" : "start" });
+    else if (e.key === "r" && about.task?.calibration) command({ do: "recalibrate" });
   });
   const events = new EventSource("stream");
   events.addEventListener("open", () => link("connected"));

@@ -276,6 +276,81 @@ TEST(Live, AClosedLoopRunsByItself) {
               HasSubstr("live.user: expected a [live.task] beside it"));
 }
 
+// a whole session from the page's keyboard: started, stopped, calibrated and ended, four times as fast as it would be
+TEST(Live, AClosedLoopIsRunFromThePage) {
+  if (!testing::Browser::available()) {
+    if (testing::in_ci()) FAIL() << "chromium is not installed";
+    GTEST_SKIP() << "chromium is not installed";
+  }
+  const fs::path folder = testing::temporary_folder();
+  fs::copy_file(testing::source_folder() / "examples" / "closed_loop.toml", folder / "loop.toml");
+  ASSERT_EQ(percept(folder, {"fit", "loop.toml"}).code, 0);
+  Running live(folder, {"live", "loop.toml", "--page", "--json", "--source",
+                        "simulator:channels=64,rate_hz=20,duration_s=900,max_hz=40,seed=7,speed=4", "--set",
+                        "live.task.wait_for_start=true", "--set", "live.calibration.block_s=4", "--set",
+                        "live.guard.max_age_s=2"});
+  ASSERT_TRUE(within(30, [&] { return live.errors().find("/\n") != std::string::npos; })) << live.errors();
+  const std::string text = live.errors();
+  const auto at = text.find("http://");
+  std::int64_t shown = 0;
+  {
+    testing::Browser browser(1280, 1000);
+    browser.open(text.substr(at, text.find('\n', at) - at));
+    EXPECT_TRUE(browser.wait_for("document.getElementById('task_state').textContent === 'waiting: press s'", 20));
+    EXPECT_TRUE(browser.wait_for("document.getElementById('task_name').textContent === 'Centre-out'", 20));
+    browser.key("s");
+    EXPECT_TRUE(
+        browser.wait_for("state.task.target && document.getElementById('start').textContent.startsWith('Pause')", 20));
+    const auto trials = [](int n) {
+      return "Number(document.getElementById('score_trials').textContent) >= " + std::to_string(n);
+    };
+    EXPECT_TRUE(browser.wait_for(trials(4), 30));
+    EXPECT_TRUE(browser.wait_for("document.getElementById('score_success').textContent.endsWith('%')", 20));
+    EXPECT_TRUE(browser.wait_for("Number(document.getElementById('score_bits').textContent) > 0.3", 20));
+    // what is drawn is the cursor in its arena: not one colour
+    EXPECT_TRUE(
+        browser.wait_for("(() => { const c = document.getElementById('arena'), d = c.getContext('2d')"
+                         ".getImageData(0, 0, c.width, c.height).data; const s = new Set(); for (let i = 0; i < "
+                         "d.length; i += 4) if (d[i + 3] === 255) s.add(d[i] + ',' + d[i + 1] + ',' + d[i + 2]); "
+                         "return s.size > 1; })()",
+                         20));
+    // the emergency stop aborts the trial and shows no other one
+    browser.key(" ");
+    EXPECT_TRUE(browser.wait_for("state.task.phase === 'waiting' && !state.task.target", 20));
+    EXPECT_TRUE(browser.wait_for("document.getElementById('hold').textContent.includes('emergency stop')", 20));
+    browser.key(" ");
+    EXPECT_TRUE(browser.wait_for("state.task.target", 20));
+    // paused and started again
+    browser.key("s");
+    EXPECT_TRUE(browser.wait_for("state.task.phase === 'waiting'", 20));
+    browser.key("s");
+    EXPECT_TRUE(browser.wait_for("state.task.phase === 'reach'", 20));
+    browser.key("r");
+    EXPECT_TRUE(browser.wait_for("document.getElementById('task_note').textContent.startsWith('Calibrating: ')", 20));
+    EXPECT_TRUE(browser.wait_for("document.getElementById('task_note').textContent.startsWith('Fitted anew')", 30));
+    EXPECT_TRUE(browser.wait_for(trials(2), 30));
+    if (const char* keep = std::getenv("PERCEPT_SCREENSHOTS")) {
+      browser.screenshot(fs::path(keep) / "loop_light.png");
+      browser.dark(true);
+      std::this_thread::sleep_for(std::chrono::milliseconds(400));
+      browser.screenshot(fs::path(keep) / "loop_dark.png");
+    }
+    browser.key("q");
+    EXPECT_TRUE(browser.wait_for("document.getElementById('link').textContent === 'the session has ended'", 30));
+    shown = browser.evaluate("Number(document.getElementById('score_trials').textContent)").as_integer();
+    EXPECT_THAT(browser.errors(), ::testing::IsEmpty());
+  }
+  const Result end = live.wait();
+  ASSERT_EQ(end.code, 0) << end.error;
+  const Value t = end.json().at("task");
+  EXPECT_GE(t.at("aborted").as_integer(), 2);
+  EXPECT_GT(t.at("assisted").as_integer(), 0);
+  EXPECT_GE(t.at("calibration").at("fits").as_integer(), 1);
+  // the page counts from the calibration on, the report from the beginning
+  EXPECT_GE(shown, 2);
+  EXPECT_GE(t.at("measured").as_integer(), shown + 4);
+}
+
 TEST(Live, ChecksTheMachine) {
   const fs::path folder = workbench();
   const Result r = percept(folder, {"live", "base.toml", "--check", "--json"});

@@ -119,7 +119,8 @@ TEST_F(Page, CommandsComeFromThePageAlone) {
   EXPECT_EQ(command(R"({"do":"mask","input":0,"row":3})", own), 200);
   for (const char* wrong : {"", "{", "[]", "{}", R"({"do":3})", R"({"do":"reboot"})", R"({"do":"mask"})",
                             R"({"do":"mask","input":0,"row":5})", R"({"do":"mask","input":-1,"row":0})",
-                            R"({"do":"mask","input":4294967296,"row":0})", R"({"do":"mask","input":0,"row":"a"})"})
+                            R"({"do":"mask","input":4294967296,"row":0})", R"({"do":"start"})",
+                            R"({"do":"recalibrate"})", R"({"do":"mask","input":0,"row":"a"})"})
     EXPECT_EQ(command(wrong, own), 400) << wrong;
   EXPECT_EQ(command("{\"do\":\"" + std::string(5000, 'x') + "\"}", own), 413);
   EXPECT_EQ(command(std::string(4000, '['), own), 400);
