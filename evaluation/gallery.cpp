@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "evaluation/image_bytes.h"
 #include "evaluation/report/html.h"
 #include "io/png.h"
@@ -55,7 +56,7 @@ Tested tested(const Stream& truth, const Stream& decoded) {
 }
 
 /// The label of every item that has one: the column "label" of the table "item".
-std::map<std::int64_t, std::string> labels_of(const Recording& predictions) {
+std::map<std::int64_t, std::string> item_labels(const Recording& predictions) {
   std::map<std::int64_t, std::string> labels;
   const Table* table = predictions.table("item");
   const Column* label = table ? table->find("label") : nullptr;
@@ -101,6 +102,28 @@ std::optional<Eigen::MatrixXd> part_of(const Stream& stream, const std::string& 
   const Part* p = stream.format.find_part(part);
   if (!p || p->size() != size) return std::nullopt;
   return stream.matrix()(Eigen::all, positions).middleRows(stream.format.part_offset(part), size);
+}
+
+/// What the viewer shows of report.json's "brain": its images are files of the run.
+Value brain_of(const Value& brain, const fs::path& run) {
+  const auto image = [&](const std::string& file) {
+    return Value::object({{"file", fs::path(file).filename().string()}, {"nifti", base64(read_file(run / file))}});
+  };
+  Value overlays = Value::array();
+  for (auto& map : list(brain, "maps")) {
+    Value o = image(map.at("file").as_string());
+    o["name"] = map.at("name");
+    o["doc"] = fmt::format(
+        "The share of a voxel's variance that goes with the reconstruction, over {} test images (the pattern of Haufe "
+        "et al. 2014: a weight is also large where a voxel only cancels the noise of others). Shown from {:.2g} on, "
+        "which one voxel in twenty exceeds by chance, to {:.2g}.",
+        map.at("items").as_integer(), map.at("least").as_number(), map.at("most").as_number());
+    o["signed"] = false;
+    o["least"] = map.at("least");
+    o["most"] = map.at("most");
+    overlays.push_back(std::move(o));
+  }
+  return Value::object({{"anatomy", image(brain.at("anatomy").as_string())}, {"overlays", std::move(overlays)}});
 }
 
 }  // namespace
@@ -156,7 +179,7 @@ Value gallery_of(const fs::path& run, Index draws) {
                                  {"scores", report.at("scores")},
                                  {"shape", Value::array({shape->rows, shape->columns})},
                                  {"channels", shape->channels}});
-  const auto labels = labels_of(predictions);
+  const auto labels = item_labels(predictions);
   Value items = Value::array();
   std::map<std::int64_t, Index> index;  // of a key among the items
   std::string truth_bytes;
@@ -257,6 +280,7 @@ Value gallery_of(const fs::path& run, Index draws) {
     measures["pcc"] = Value::object({{"label", ""}, {"doc", ""}, {"higher", true}, {"kind", "metric"}});
   gallery["headline"] = measures.as_table()[0].first;
   gallery["measures"] = measures;
+  if (const Value* brain = report.find("brain")) gallery["brain"] = brain_of(*brain, run);
   return gallery;
 }
 

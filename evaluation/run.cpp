@@ -7,11 +7,13 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "evaluation/audit.h"
 #include "evaluation/bootstrap.h"
+#include "evaluation/brain_map.h"
 #include "evaluation/calibration.h"
 #include "evaluation/describe.h"
 #include "evaluation/item_trust.h"
@@ -175,11 +177,15 @@ Value priors_value(const Registry& registry, const RunRequest& request, const Pr
 /// result.json and what the report is made of, filled split by split and score by score.
 struct Results {
   const Pipeline& pipeline;
+  const Stream& activity;  ///< what the pipeline reads
+  fs::path folder;
+  std::optional<BrainPlace> brain;  ///< where its rows are
   Value result, report;
   io::StoreWriter predictions;
 
-  Results(const RunRequest& request, const Value& split, const fs::path& folder)
-      : pipeline(request.pipeline), predictions(folder / "predictions.percept") {
+  Results(const RunRequest& request, const Stream& lead, const Value& split, const fs::path& out)
+      : pipeline(request.pipeline), activity(lead), folder(out), brain(brain_place(request.recording, lead.format)),
+        predictions(folder / "predictions.percept") {
     const auto& p = pipeline;
     const auto& recording = request.recording;
     predictions.set_name(recording.name);
@@ -321,7 +327,44 @@ struct Results {
       told["error"] = list(trust.values.at("rmse"));
       report["trust"].push_back(told);
     }
-    if (pooled.shape.size() > 1) report["images"].push_back(mosaic(label, pooled));
+    if (pooled.shape.size() < 2) return;
+    report["images"].push_back(mosaic(label, pooled));
+    if (brain && pipeline.report) add_brain(pooled, label);
+  }
+
+  /// The voxels that carry a reconstruction, as an image on the anatomy, for the gallery.
+  void add_brain(const Pooled& pooled, const std::string& label) {
+    std::vector<Index> here, there;
+    for (Index k = 0; k < pooled.decoded.cols(); ++k) {
+      const auto at =
+          std::find(activity.keys.begin(), activity.keys.end(), pooled.axis.keys[static_cast<std::size_t>(k)]);
+      if (at == activity.keys.end() || !pooled.decoded.col(k).allFinite()) continue;
+      here.push_back(k);
+      there.push_back(at - activity.keys.begin());
+    }
+    constexpr std::size_t kFewest = 10;  // with fewer, chance explains nearly all of a voxel
+    if (here.size() < kFewest) return;
+    const SharedVariance found =
+        shared_variance(activity.matrix()(Eigen::all, there), pooled.decoded(Eigen::all, here), pipeline.seed);
+    if (!report.contains("brain")) {
+      fs::create_directories(folder / "brain");
+      const fs::path copy = folder / "brain" / brain->anatomy.filename();
+      fs::copy_file(brain->anatomy, copy);
+      fs::permissions(copy, fs::perms::owner_write, fs::perm_options::add);  // as every other file of a run
+      report["brain"] =
+          Value::object({{"anatomy", "brain/" + brain->anatomy.filename().string()}, {"maps", Value::array()}});
+    }
+    Value& maps = report["brain"]["maps"];
+    const std::string file = fmt::format("brain/map_{}.nii.gz", maps.size() + 1);
+    write_brain_map(folder / file, *brain, found.share);
+    double most = found.chance;
+    for (const double share : found.share)
+      if (share > most) most = share;  // false for NaN
+    maps.push_back(Value::object({{"name", label},
+                                  {"file", file},
+                                  {"least", found.chance},
+                                  {"most", most},
+                                  {"items", static_cast<std::int64_t>(here.size())}}));
   }
 
   void save(const ScoreSpec& spec, const SplitSpec& split, const Pooled& pooled) {
@@ -477,7 +520,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
 
   AtomicPath out(request.output);
   fs::create_directories(out.path());
-  Results results(request, split_value, out.path());
+  Results results(request, experiment->lead(), split_value, out.path());
   for (auto& prior : *priors) add_loss_plot(results.report["losses"], *prior.model, "prior " + prior.name);
   Value searches = Value::array();
   Fitted last_fitted;

@@ -28,7 +28,7 @@ namespace percept::evaluation {
 ///     mosaic               PNG in base64 for readers without scripts; may be missing
 ///     brain                {anatomy: {file, nifti}, overlays: [{name, doc, file, nifti, least, most}]}: NIfTI in base64,
 ///                          `file` is its name with .nii or .nii.gz; values from least to most are shown, and below
-///                          -least; may be missing
+///                          -least unless `signed` is there and false; may be missing
 std::string render_gallery(const Value& gallery);
 
 }  // namespace percept::evaluation

@@ -5,11 +5,13 @@
 #include <cmath>
 
 #include "core/files.h"
+#include "evaluation/brain_map.h"
 #include "evaluation/gallery.h"
 #include "evaluation/item_metrics.h"
 #include "evaluation/run.h"
 #include "evaluation/scoring.h"
 #include "io/store.h"
+#include "io/volume.h"
 #include "numerics/random.h"
 #include "percept/registry.h"
 #include "tests/support/data.h"
@@ -100,6 +102,41 @@ class ItemRun : public ::testing::Test {
 };
 fs::path* ItemRun::folder_ = nullptr;
 Value* ItemRun::result_ = nullptr;
+
+// what is decoded is compared with each voxel where the recording says where its voxels are
+TEST(BrainOfARun, IsInItsFolderAndInTheGallery) {
+  const auto folder = temporary_folder();
+  io::Volume anatomy;
+  anatomy.grid.size = {kVoxels, 2, 1};
+  anatomy.values = VectorXd::Ones(2 * kVoxels);
+  io::write_volume(folder / "head.nii.gz", anatomy);
+  Recording r = brain();
+  r.meta["anatomy"] = (folder / "head.nii.gz").string();
+  Table voxel{"voxel", {{"x", {}, {}}, {"y", {}, {}}, {"z", {}, {}}}};
+  for (Index v = 0; v < kVoxels; ++v) {
+    voxel.columns[0].numbers.push_back(static_cast<double>(v));
+    voxel.columns[1].numbers.push_back(1);
+    voxel.columns[2].numbers.push_back(0);
+  }
+  r.tables.push_back(voxel);
+  const MatrixXd voxels = r.find("voxels")->matrix();
+  RunRequest request{parse_pipeline(parse_toml(kPipeline), "test.toml", builtin_registry()), r, {}, folder / "mapped"};
+  run_pipeline(builtin_registry(), request);
+
+  const MatrixXd decoded = io::open_store(folder / "mapped/predictions.percept").find("decoded")->matrix();
+  const auto expected = shared_variance(voxels, decoded, 1);
+  const io::Volume map = io::read_volume(folder / "mapped/brain/map_1.nii.gz");
+  EXPECT_LT((map.values.tail(kVoxels) - expected.share).cwiseAbs().maxCoeff(), 1e-6);  // floats in the file
+  EXPECT_EQ(map.values.head(kVoxels), VectorXd::Zero(kVoxels));
+
+  const Value gallery = gallery_of(folder / "mapped");
+  const Value& overlay = gallery.at("brain").at("overlays").as_array().at(0);
+  EXPECT_EQ(gallery.at("brain").at("anatomy").at("file").as_string(), "head.nii.gz");
+  EXPECT_EQ(overlay.at("file").as_string(), "map_1.nii.gz");
+  EXPECT_EQ(overlay.at("least").as_number(), expected.chance);
+  EXPECT_EQ(overlay.at("most").as_number(), expected.share.maxCoeff());
+  EXPECT_THAT(overlay.at("doc").as_string(), HasSubstr("over 60 test images"));
+}
 
 TEST_F(ItemRun, EveryItemIsThereOnceInTheOrderOfItsKey) {
   const Recording p = io::open_store(*folder_ / "predictions.percept");

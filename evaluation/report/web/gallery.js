@@ -256,7 +256,14 @@
       const show = async (index) => {
         while (viewer.volumes.length > 1) viewer.removeVolume(viewer.volumes[1]);
         const o = data.brain.overlays[index];
-        viewer.addVolume(await volume(o, { colormap: "warm", colormapNegative: "winter", opacity: 0.9, cal_min: o.least, cal_max: o.most, cal_minNeg: -o.most, cal_maxNeg: -o.least }));
+        const below = o.signed === false ? {} : { colormapNegative: "winter", cal_minNeg: -o.most, cal_maxNeg: -o.least };
+        const map = await volume(o, { colormap: "warm", opacity: 0.9, cal_min: o.least, cal_max: o.most, ...below });
+        viewer.addVolume(map);
+        const [, nx, ny] = map.hdr.dims;  // begin where most of it is
+        let top = 0;
+        map.img.forEach((v, i) => { if (v > map.img[top]) top = i; });
+        viewer.scene.crosshairPos = viewer.vox2frac([top % nx, Math.floor(top / nx) % ny, Math.floor(top / nx / ny)], 1);
+        viewer.drawScene();
         $("brain-doc").textContent = o.doc;
       };
       const select = $("brain-select");
