@@ -392,12 +392,17 @@ Value run_live(LiveArguments a, Global& global) {
                  s.time_s, s.frames, 1e3 * s.age_s, 1e3 * runner.latency().quantile_s(0.99),
                  runner.counts().missing_frames, s.deadline_misses,
                  s.hold == Hold::none ? "" : fmt::format("  HELD: {}", text_of(s.hold)));
+      if (task)
+        fmt::print(stderr, "  {} of {} acquired, {:.2f} bit/s{}", s.task.acquired,
+                   s.task.acquired + s.task.late + s.task.wrong, s.task.bit_rate,
+                   s.task.calibrating ? fmt::format(", calibrating with {:.0f} % help", 100 * s.task.assist) : "");
       std::fflush(stderr);
     }
     if (status) fmt::print(stderr, "\r\033[K");
   }
   thread.join();
   over = true;
+  if (calibrator) calibrator->stop();
   if (failure) std::rethrow_exception(failure);
   Value result = loop.report();
   std::string unwritten;

@@ -60,10 +60,12 @@ Calibrator::Calibrator(Setup setup)
   thread_ = std::thread([this] { run(); });
 }
 
-Calibrator::~Calibrator() {
+Calibrator::~Calibrator() { stop(); }
+
+void Calibrator::stop() {
   stop_.store(true, std::memory_order_release);
   asked_wakeup_.notify();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Calibrator::frames(const Block& block) noexcept {
@@ -166,6 +168,7 @@ void Calibrator::work() {
     const std::int32_t number = fits_.load(std::memory_order_relaxed) + 1;
     Value told = Value::array();
     for (auto& m : models) {
+      if (!m.model) throw DataError("calibration", m.node, "a model", "none");
       auto own = std::make_shared<Model>(*m.model);
       own->meta["calibration"] = Value::object(
           {{"fit", static_cast<std::int64_t>(number)}, {"from_s", from_s}, {"to_s", to_s}, {"frames", n}});

@@ -97,6 +97,8 @@ class Calibrator {
   void settle() noexcept;
 
   // --- any thread -------------------------------------------------------------------------------------------------
+  /// Ends the thread, when what it works on is done; no model is put in from here on. The loop runs no more.
+  void stop();
   std::int32_t fits() const noexcept { return fits_.load(std::memory_order_acquire); }
   /// {fits, failed, lost_frames, trouble?, models: [{swap, node, digest, from_s, to_s, frames, seconds}]}
   Value report() const;

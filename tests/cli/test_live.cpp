@@ -266,6 +266,25 @@ TEST(Live, AClosedLoopRunsByItself) {
   EXPECT_THAT(refusal({"--set", "live.task.raduis=0.1"}), HasSubstr("did you mean 'radius'"));
   EXPECT_THAT(refusal({"--set", "live.user.delay_s=-1"}), HasSubstr("live.user.delay_s"));
   EXPECT_THAT(refusal({"--set", "live.calibration.from=\"kalman\""}), HasSubstr("'zscore' is not below it"));
+  // stages whose intention is not one, and an input that is not the collected one
+  std::string two = read_file(folder / "loop.toml");
+  const auto filter = two.find("use = \"kalman\""), line = two.find("\n\n", filter);
+  two.replace(filter, line - filter,
+              "name = \"map\"\nuse = \"ridge\"\ncovariance = \"holdout\"\ntarget = { from = \"velocity\", lag_s = "
+              "0.1 }\n\n[[stage]]\nuse = \"dkf\"\ntarget = { from = \"velocity\", lag_s = 0.1 }");
+  write(folder / "two.toml", two);
+  ASSERT_EQ(percept(folder, {"fit", "two.toml"}).code, 0);
+  two.replace(two.rfind("lag_s = 0.1"), 11, "lag_s = 0.2");
+  write(folder / "two.toml", two);
+  EXPECT_THAT(percept(folder, {"live", "two.toml"}).error,
+              HasSubstr("dkf.target = \"velocity\": expected \"velocity\" with lag_s 0.1, as the others"));
+  std::string given = read_file(folder / "loop.toml");
+  given.replace(given.find("use = \"kalman\""), 14, "use = \"kalman\"\nmodel = \"models/loop/kalman\"");
+  write(folder / "given.toml", given);
+  EXPECT_THAT(
+      percept(folder, {"live", "given.toml", "--models", "models/loop"}).error,
+      HasSubstr("live.calibration: expected a stage that is fitted to a target, and has no `model` of its own"));
+
   fs::copy_file(folder / "loop.toml", folder / "none.toml");
   std::string text = read_file(folder / "none.toml");
   text.replace(text.find("[live.task]"), 11, "[live.real_time]");
