@@ -13,9 +13,7 @@ namespace percept {
 
 namespace {
 constexpr double kNoValue = std::numeric_limits<double>::quiet_NaN();
-constexpr std::array<const char*, 11> kTaskRows{"cursor_x", "cursor_y",   "cursor_vx",   "cursor_vy",
-                                                "target_x", "target_y",   "target_half", "target_number",
-                                                "assist",   "intended_x", "intended_y"};
+constexpr std::size_t kTaskRows = 11;
 constexpr std::int64_t kResamples = 1000;
 
 Index find_row(const std::vector<std::string>& names, const std::string& wanted, const std::string& where) {
@@ -64,11 +62,19 @@ ClosedLoop::ClosedLoop(Setup setup)
     std::sort(calibration_->at_s.begin(), calibration_->at_s.end());
   }
   label_.assign(static_cast<std::size_t>(n_rows_), kNoValue);
-  frame_.assign(kTaskRows.size(), kNoValue);
-  format_ = time_format(static_cast<Index>(kTaskRows.size()), setup.decoded.rate_hz, Scalar::f64, "task");
+  frame_.assign(kTaskRows, kNoValue);
+  format_ = time_format(0, setup.decoded.rate_hz, Scalar::f64, "task");
   format_.start_s = setup.decoded.start_s;
-  for (auto* name : kTaskRows)
-    format_.parts[0].rows.push_back({.name = name, .kind = "task", .unit = "", .position = {}, .good = true});
+  format_.parts.clear();
+  const auto add = [&](const char* part, const std::vector<std::string>& rows) {
+    Part p{.name = part, .shape = {static_cast<Index>(rows.size())}, .unit = "1", .rows = {}, .levels = {}};
+    for (auto& name : rows) p.rows.push_back({.name = name, .kind = "task", .unit = "", .position = {}, .good = true});
+    format_.parts.push_back(std::move(p));
+  };
+  add("cursor", {"cursor_x", "cursor_y", "cursor_vx", "cursor_vy"});
+  add("target", {"target_x", "target_y", "target_half", "target_number"});
+  add("assist", {"assist"});
+  add("intended", cursor_.rows);  // as the decoder names them: what it may be fitted to again
   state_.there = true;
 }
 
@@ -215,17 +221,17 @@ ClosedLoop::Result ClosedLoop::step(std::int64_t frame, double t_s, const double
                 .target_y = next ? next->y : 0,
                 .jump = result.jump});
   const double none = kNoValue;
-  const std::array<double, kTaskRows.size()> row{state_.x,
-                                                 state_.y,
-                                                 vx,
-                                                 vy,
-                                                 next ? next->x : none,
-                                                 next ? next->y : none,
-                                                 next ? next->half : none,
-                                                 next ? next->number : none,
-                                                 share,
-                                                 meant_x,
-                                                 meant_y};
+  const std::array<double, kTaskRows> row{state_.x,
+                                          state_.y,
+                                          vx,
+                                          vy,
+                                          next ? next->x : none,
+                                          next ? next->y : none,
+                                          next ? next->half : none,
+                                          next ? next->number : none,
+                                          share,
+                                          meant_x,
+                                          meant_y};
   std::copy(row.begin(), row.end(), frame_.begin());
   return {result.events, frame_, task_.phase() == Task::Phase::done};
 }

@@ -89,8 +89,9 @@ class ClosedLoop {
   std::array<double, 2> intend(std::int64_t frame, double t_s) noexcept;
   bool has_user() const noexcept { return user_.has_value(); }
 
-  /// Of the stream "task": cursor_x, cursor_y, cursor_vx, cursor_vy, target_x, target_y, target_half, target_number,
-  /// assist, intended_x, intended_y; NaN where there is none.
+  /// Of the stream "task", by parts: cursor (cursor_x, cursor_y, cursor_vx, cursor_vy), target (target_x, target_y,
+  /// target_half, target_number), assist, and intended: the decoded rows of velocity, with a calibration. NaN: none. In a
+  /// recorded session target = "live_task.intended" fits a decoder to it.
   const StreamFormat& format() const { return format_; }
   const Task& task() const { return task_; }
   Task& task() { return task_; }

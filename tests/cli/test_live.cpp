@@ -251,6 +251,19 @@ TEST(Live, AClosedLoopRunsByItself) {
   const Recording r = io::open_session(folder / "s" / "live.session");
   EXPECT_EQ(to_json(r.meta.at("live").at("counts").at("task")), to_json(t));
   EXPECT_EQ(r.stream("live_task", "t").frames(), 3000);
+  // and a decoder can be fitted to what was meant, offline as it was live
+  std::string offline = read_file(folder / "loop.toml");
+  const auto input = offline.find("simulate = "), more = offline.find("\n\n", input);
+  offline.replace(input, more - input, "file = \"s/live.session\"");
+  offline.replace(offline.find("{ from = \"velocity\", lag_s = 0.1 }"), 35, "\"live_task.intended\"");
+  offline.replace(offline.find("train_s = [0, 200]"), 18, "train_s = [0, 100]");
+  offline.replace(offline.find("test_s = [210, 300]"), 19, "test_s = [110, 150]");
+  offline.replace(offline.find("metrics = "), 10,
+                  "confounds = [\"time\"]\nshuffles = 0\npermutations = 20\nbootstrap = 20\nmetrics = ");
+  write(folder / "offline.toml", offline);
+  const Result scored = percept(folder, {"run", "offline.toml", "--json"});
+  ASSERT_EQ(scored.code, 0) << scored.error;
+  EXPECT_GT(scored.json().at("scores").at("mean_r").as_number(), 0.6);
   const Result words = percept(folder, {"live", "loop.toml", "--source", source, "--quiet"});
   EXPECT_THAT(words.out, AllOf(HasSubstr("centre_out:"), HasSubstr("time to target"), HasSubstr("bit rate")));
 

@@ -60,6 +60,8 @@ TEST(ClosedLoop, VelocityIsAddedUpAndHeldStill) {
   EXPECT_EQ(names[0], "cursor_x");
   EXPECT_EQ(r.frame[0], loop.state().x);
   EXPECT_EQ(names[4], "target_x");
+  EXPECT_EQ(names[9], "vx");
+  EXPECT_EQ(loop.format().part_offset("intended"), 9);
   EXPECT_NEAR(r.frame[4], 0.08, 1e-12);
 }
 
