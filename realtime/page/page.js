@@ -108,10 +108,9 @@ const started = () => state?.task && state.task.phase !== "waiting" && state.tas
 
 function onTask(t) {
   if (before) {
-    if (t.acquired > before.acquired) flash = { at: performance.now(), good: true, target: before.target ?? flash.target };
-    else if (t.late > before.late || t.wrong > before.wrong) flash = { at: performance.now(), good: false, target: before.target ?? flash.target };
+    const good = t.acquired > before.acquired;
+    if (good || t.late > before.late || t.wrong > before.wrong) flash = { at: performance.now(), good, target: before.target };
   }
-  if (t.target) flash.target = t.target;
   way.push([t.x, t.y]);
   if (way.length > 40) way.shift();
   before = { ...t, target: t.target ?? before?.target };
@@ -161,7 +160,7 @@ function drawArena() {
     }
   }
   g.strokeStyle = css("--accent");
-  g.lineCap = "round";
+  g.lineCap = "butt";
   g.lineWidth = 3 * scale;
   for (let k = 1; k < way.length; ++k) {
     g.globalAlpha = 0.45 * k / way.length;
