@@ -5,6 +5,7 @@
   STAGE(average)              \
   STAGE(band_power)           \
   STAGE(bin)                  \
+  STAGE(click)                \
   STAGE(common_average)       \
   STAGE(decimate)             \
   STAGE(epochs)               \
