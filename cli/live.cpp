@@ -120,6 +120,17 @@ void print_report(const Value& r) {
              r.at("decoded_frames").as_integer(), r.at("time_s").as_number(), milliseconds(r.at("latency"), "p50_s"),
              milliseconds(r.at("latency"), "p99_s"), milliseconds(r.at("latency"), "p99.9_s"),
              milliseconds(r.at("latency"), "max_s"), r.at("deadline_misses").as_integer());
+  const auto stage = [](const std::string& name, const Value& times) {
+    if (times.at("count").as_integer() > 0)
+      fmt::print("  {:<24} p50 {}, p99 {}, p99.9 {}, max {}\n", name, milliseconds(times, "p50_s"),
+                 milliseconds(times, "p99_s"), milliseconds(times, "p99.9_s"), milliseconds(times, "max_s"));
+  };
+  stage("until it is taken", r.at("waited"));
+  if (const Value* nodes = r.find("nodes"))
+    for (auto& [name, times] : nodes->as_table()) stage(name, times);
+  if (const Value* clicks = r.find("clicks"))
+    fmt::print("  {} clicks sent, {} kept back while the output was held\n", clicks->as_integer(),
+               r.at("held_clicks").as_integer());
   for (auto& [name, v] : r.at("inputs").as_table()) {
     fmt::print("  {}: {}\n    {} packets, {} frames", name, v.at("device").as_string(), v.at("packets").as_integer(),
                v.at("frames").as_integer());
@@ -191,7 +202,7 @@ Value check_machine(const LiveSettings& settings, double rate_hz, bool print) {
 std::vector<NodeSpec> fitted_nodes(const Pipeline& pipeline, const LiveSettings& settings, const fs::path& models,
                                    std::vector<std::string>& inputs) {
   const auto& registry = builtin_registry();
-  auto nodes = live_nodes(pipeline, settings.node, inputs);
+  auto nodes = live_nodes(pipeline, settings.node, settings.click, inputs);
   for (auto& n : nodes) {
     if (!registry.at(n.use, n.where).trained) continue;
     StageSpec stage =
@@ -211,7 +222,8 @@ std::vector<NodeSpec> fitted_nodes(const Pipeline& pipeline, const LiveSettings&
 
 /// What the page is told once (realtime/live_page.h).
 Value page_about(const Pipeline& pipeline, const std::string& node, const std::vector<std::string>& rows,
-                 const LiveRunner& runner, const std::vector<InputSpec>& inputs, const ClosedLoop* task) {
+                 const LiveRunner& runner, const std::vector<InputSpec>& inputs, const std::string& raster,
+                 const ClosedLoop* task) {
   const Part& state = decoded_part(runner.format(node));
   Value units = Value::array(), in = Value::array();
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -226,6 +238,11 @@ Value page_about(const Pipeline& pipeline, const std::string& node, const std::v
                                {"rows", Value(rows)},
                                {"units", units},
                                {"inputs", in}});
+  if (!raster.empty()) {
+    const StreamFormat& spikes = runner.format(raster);
+    about["raster"] = Value::object(
+        {{"name", raster}, {"rate_hz", spikes.rate_hz}, {"rows", static_cast<std::int64_t>(spikes.size())}});
+  }
   if (task)
     about["task"] = Value::object({{"use", task->task().use()},
                                    {"extent", task->task().extent()},
@@ -235,6 +252,13 @@ Value page_about(const Pipeline& pipeline, const std::string& node, const std::v
                                    {"side", task->task().side()},
                                    {"calibration", task->calibration().has_value()}});
   return about;
+}
+
+/// The node whose spike counts the page shows: the first that finds spikes.
+std::string raster_node(const std::vector<NodeSpec>& nodes, const LiveRunner& runner) {
+  for (auto& n : nodes)
+    if ((n.use == "threshold_crossings" || n.use == "level_crossings") && runner.on_push_thread(n.name)) return n.name;
+  return {};
 }
 
 Value run_live(LiveArguments a, Global& global) {
@@ -280,7 +304,8 @@ Value run_live(LiveArguments a, Global& global) {
 
   LiveRunner runner(registry, inputs, nodes, settings.runner);
   const StreamFormat& decoded = runner.format(settings.node);
-  const OutletSettings states{.rows = decoded_rows(decoded), .rate_hz = decoded.rate_hz};
+  const OutletSettings states{
+      .rows = decoded_rows(decoded), .rate_hz = decoded.rate_hz, .clicks = !settings.click.empty()};
   for (auto& o : settings.outlets) setup.outlets.push_back(make_outlet(o, states, settings.where + ".output"));
   std::unique_ptr<ClosedLoop> task;
   if (!settings.task.is_null())
@@ -329,6 +354,8 @@ Value run_live(LiveArguments a, Global& global) {
   }
   setup.runner = &runner;
   setup.node = settings.node;
+  setup.click = settings.click;
+  setup.raster = raster_node(nodes, runner);
   setup.loop = settings.loop;
   setup.real_time = settings.real_time;
   setup.guard = settings.guard;
@@ -348,9 +375,9 @@ Value run_live(LiveArguments a, Global& global) {
 
   std::unique_ptr<LivePage> page;
   if (a.page) {
-    page =
-        std::make_unique<LivePage>(loop, page_about(pipeline, settings.node, loop.rows(), runner, inputs, task.get()),
-                                   settings.page, settings.where + ".page");
+    page = std::make_unique<LivePage>(
+        loop, page_about(pipeline, settings.node, loop.rows(), runner, inputs, raster_node(nodes, runner), task.get()),
+        settings.page, settings.where + ".page");
     // not through the log, which may be kept: the address is the key
     fmt::print(stderr, "page: {}\n", page->url());
   }

@@ -57,7 +57,7 @@ Value rerun_session(const fs::path& given) {
   const Pipeline pipeline = parse_pipeline(head.at("config"), head.at("config_file").as_string(), registry);
   const std::string node = head.at("node").as_string();
   std::vector<std::string> inputs;
-  auto nodes = live_nodes(pipeline, node, inputs);
+  auto nodes = live_nodes(pipeline, node, read_live(pipeline).click, inputs);
   for (auto& n : nodes) {
     if (n.from.empty()) n.from = {recording.streams.front().name};
     if (!registry.at(n.use, n.where).trained) continue;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/error.h"
 #include "realtime/pumped_source.h"
@@ -36,7 +37,8 @@ struct LiveLoop::Input {
 LiveLoop::LiveLoop(Setup setup)
     : setup_(std::move(setup)), runner_(*setup_.runner),
       guard_(runner_.format(setup_.node), setup_.guard, setup_.where + ".guard"), format_(runner_.format(setup_.node)),
-      wakeup_(std::make_shared<Wakeup>()), hold_label_(Label::of("hold")), release_label_(Label::of("release")) {
+      wakeup_(std::make_shared<Wakeup>()), hold_label_(Label::of("hold")), release_label_(Label::of("release")),
+      click_label_(Label::of("click")) {
   if (setup_.sources.size() != runner_.input_count())
     throw ConfigError(setup_.where + ".source", fmt::format("{} sources", setup_.sources.size()),
                       fmt::format("one for each of {} inputs", runner_.input_count()));
@@ -61,6 +63,15 @@ LiveLoop::LiveLoop(Setup setup)
     inputs_.push_back(std::move(input));
   }
   runner_.on_output(setup_.node, [this](const Block& b) { decoded(b); });
+  if (!setup_.click.empty()) {
+    const StreamFormat& click = runner_.format(setup_.click);
+    if (setup_.click == setup_.node || click.parts.front().name != "click" || !runner_.on_push_thread(setup_.click))
+      throw ConfigError(setup_.where + ".click", "\"" + setup_.click + "\"",
+                        "a stage `click` on the real-time thread, beside the decoded one");
+    click_rows_ = click.parts.front().size();
+    runner_.on_output(setup_.click, [this](const Block& b) { clicked(b); });
+  }
+  if (!setup_.raster.empty()) runner_.on_output(setup_.raster, [this](const Block& b) { show_raster(b); });
   if (setup_.recorder) {
     runner_.on_step([this](const LiveStep& s) { setup_.recorder->step(0, s); });
     runner_.on_event([this](const Event& e) { setup_.recorder->event(0, e); });
@@ -98,6 +109,8 @@ const ChannelHealth& LiveLoop::health(int input) const { return *inputs_.at(stat
 void LiveLoop::run() {
   for (auto& input : inputs_) input->source->start();
   notes_ = enter_real_time(setup_.real_time);
+  for (auto& input : inputs_) input->source->raise(setup_.real_time);
+  for (auto& outlet : setup_.outlets) outlet->raise(setup_.real_time);
   running_.store(true, std::memory_order_release);
   const std::int64_t end_ns =
       setup_.duration_s > 0 ? steady_ns() + static_cast<std::int64_t>(setup_.duration_s * 1e9) : 0;
@@ -139,6 +152,7 @@ void LiveLoop::take(Input& input, const Packet& given) noexcept {
   const std::int64_t corrected =
       stamped ? static_cast<std::int64_t>(input.clock.line().to_local(packet.device_s) * 1e9) : 0;
   const std::int64_t number = pushed_++;
+  waited_.add(steady_ns() - packet.received_ns);
   // each line before the packets it corrects, so that a correction can be undone
   if (setup_.recorder && input.clock.known() && input.clock.version() != input.clock_recorded) {
     input.clock_recorded = input.clock.version();
@@ -182,6 +196,17 @@ void LiveLoop::show_signal(Input& input, const Packet& packet) noexcept {
   copy_frames(last, MutableFrames(frame.x.data(), Scalar::f32, frame.rows, 1, frame.rows));
   signal_.push(frame);  // nobody fetched the last ones: it is left out
 }
+void LiveLoop::show_raster(const Block& block) noexcept {
+  if (!watched_.load(std::memory_order_relaxed)) return;
+  for (Index k = 0; k < block.x.frames; ++k) {
+    SignalFrame& frame = shown_;
+    frame.input = SignalFrame::kRaster;
+    frame.rows = std::min(block.x.rows, SignalFrame::kMostRows);
+    copy_frames(block.x.slice(k, 1).part(0, frame.rows),
+                MutableFrames(frame.x.data(), Scalar::f32, frame.rows, 1, frame.rows));
+    signal_.push(frame);
+  }
+}
 bool LiveLoop::next_signal(SignalFrame& frame) noexcept {
   const SignalFrame* next = signal_.front();
   if (!next) return false;
@@ -205,6 +230,15 @@ void LiveLoop::decoded(const Block& block) noexcept {
   if (from) age_.add(std::max<std::int64_t>(steady_ns() - from, 0));
 }
 
+void LiveLoop::clicked(const Block& block) noexcept {
+  const auto count = [this](auto x) {
+    for (Index k = 0; k < x.frames; ++k)
+      for (Index row = 0; row < click_rows_; ++row) new_clicks_ += x.frame(k)[row] == 1;
+  };
+  if (block.x.scalar == Scalar::f32) count(block.x.as<float>());
+  else count(block.x.as<double>());
+}
+
 /// The cursor, its task, and what they tell.
 void LiveLoop::steer(std::int64_t frame, double time_s) noexcept {
   const ClosedLoop::Result result = setup_.task->step(frame, time_s, guard_.value(), guard_.hold());
@@ -221,12 +255,19 @@ void LiveLoop::steer(std::int64_t frame, double time_s) noexcept {
 }
 
 void LiveLoop::send(std::int64_t frame, double time_s, std::int64_t received_ns) noexcept {
+  // what is held must not be acted upon: neither are its clicks
+  const bool held = guard_.hold() != Hold::none;
+  const Index clicks = held ? 0 : new_clicks_;
+  (held ? held_clicks_ : clicks_) += std::exchange(new_clicks_, 0);
+  if (clicks > 0 && setup_.recorder)
+    setup_.recorder->event(0, {.onset_s = time_s, .value = static_cast<double>(clicks), .label = click_label_});
   const SentState state{.frame = frame,
                         .time_s = time_s,
                         .value = guard_.value(),
                         .sd = guard_.sd(),
                         .rows = guard_.rows(),
                         .hold = guard_.hold(),
+                        .clicks = clicks,
                         .received_ns = received_ns};
   for (auto& outlet : setup_.outlets) outlet->send(state);
   if (guard_.hold() != told_) {
@@ -283,6 +324,8 @@ void LiveLoop::look_around(std::int64_t now) noexcept {
   s.limited_frames = guard_.limited();
   s.held_frames = guard_.held_frames();
   s.holds = guard_.holds();
+  s.clicks = clicks_;
+  s.held_clicks = held_clicks_;
   s.written_ns = now;
   if (setup_.task) s.task = setup_.task->state();
   for (auto& input : inputs_) {
@@ -337,8 +380,13 @@ Value LiveLoop::report() {
   r["holds"] = s.holds;
   r["limited_frames"] = s.limited_frames;
   r["deadline_misses"] = s.deadline_misses;
+  if (!setup_.click.empty()) {
+    r["clicks"] = s.clicks;
+    r["held_clicks"] = s.held_clicks;
+  }
   r["latency"] = times(runner_.latency());
   r["age"] = times(age_);
+  r["waited"] = times(waited_);
   Value nodes = Value::table();
   for (auto& n : runner_.node_times()) nodes[n.node] = times(*n.took);
   if (nodes.size()) r["nodes"] = std::move(nodes);

@@ -35,6 +35,7 @@ struct LiveState {
   double covariance_01 = 0;  ///< of the first two rows: with sd their ellipse; NaN: none
   std::int64_t deadline_misses = 0;
   std::int64_t limited_frames = 0, held_frames = 0, holds = 0;
+  std::int64_t clicks = 0, held_clicks = 0;  ///< sent out; kept back since the output was held
   std::int64_t written_ns = 0;
   struct Clock {
     bool known = false, holding = false;
@@ -49,7 +50,8 @@ struct LiveState {
 /// One frame of an input as it came, for a scope: its first rows.
 struct SignalFrame {
   static constexpr Index kMostRows = 256;
-  std::int32_t input = 0;
+  static constexpr std::int32_t kRaster = LiveState::kMostInputs;
+  std::int32_t input = 0;  ///< kRaster: of the node that Setup::raster names
   Index rows = 0;
   std::array<float, kMostRows> x{};
 };
@@ -74,6 +76,9 @@ class LiveLoop {
     LiveRunner* runner = nullptr;
     std::vector<std::unique_ptr<Source>> sources;  ///< one for each input of the runner, in order
     std::string node;                              ///< whose frames are the decoded state; on the thread of push()
+    std::string
+        click;  ///< a stage `click` on the thread of push(), before the node where it is to be in time; "": none
+    std::string raster;  ///< a node that counts spikes, on the thread of push(), for whoever looks; "": none
     Params loop;
     RealTimeParams real_time;
     OutputGuard::Params guard;
@@ -129,6 +134,8 @@ class LiveLoop {
   };
   void take(Input& input, const Packet& packet) noexcept;
   void decoded(const Block& block) noexcept;
+  void clicked(const Block& block) noexcept;
+  void show_raster(const Block& block) noexcept;
   void steer(std::int64_t frame, double time_s) noexcept;
   void show_signal(Input& input, const Packet& packet) noexcept;
   void send(std::int64_t frame, double time_s, std::int64_t received_ns) noexcept;
@@ -155,8 +162,11 @@ class LiveLoop {
   std::int64_t frames_ = 0, misses_ = 0;
   Index channels_ = 0, bad_ = 0;
   Hold told_ = Hold::waiting;
-  Label hold_label_, release_label_;
-  LatencyHistogram age_;  ///< from the (corrected) time of the data to their state being out
+  Label hold_label_, release_label_, click_label_;
+  Index click_rows_ = 0, new_clicks_ = 0;
+  std::int64_t clicks_ = 0, held_clicks_ = 0;
+  LatencyHistogram waited_;  ///< from a packet's arrival until the loop took it
+  LatencyHistogram age_;     ///< from the (corrected) time of the data to their state being out
   SignalFrame shown_;
   Latest<LiveState> latest_;
   std::mutex look_mutex_;  ///< of those who look

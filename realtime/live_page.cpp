@@ -104,6 +104,7 @@ std::string state_event(const LiveState& s, bool emergency) {
   append_number(e, s.time_s);
   e += ",\"age\":";
   append_number(e, s.age_s);
+  e += fmt::format(",\"clicks\":{}", s.clicks);
   e += fmt::format(",\"hold\":{},\"emergency\":{},\"v\":",
                    s.hold == Hold::none ? "null" : "\"" + std::string(text_of(s.hold)) + "\"", emergency);
   append_list(e, s.value, static_cast<std::size_t>(s.rows));
@@ -262,7 +263,7 @@ struct LivePage::Impl {
   void collect() {
     SignalFrame frame;
     while (!stopped) {
-      std::vector<std::string> pieces(static_cast<std::size_t>(LiveState::kMostInputs));
+      std::vector<std::string> pieces(static_cast<std::size_t>(SignalFrame::kRaster + 1));
       while (loop.next_signal(frame)) {
         auto& piece = pieces[static_cast<std::size_t>(frame.input)];
         piece += piece.empty() ? "" : ",";

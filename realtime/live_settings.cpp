@@ -15,7 +15,7 @@ namespace {
 /// The keys of [live] itself; sources and outlets may also be tables, and are read by read_device().
 struct LiveSection {
   std::vector<std::string> source, output;
-  std::string node;
+  std::string node, click;
   std::int64_t block = 256, hold_packets = 0;
   double max_gap_s = 60;
   bool time_nodes = true;
@@ -28,6 +28,8 @@ struct LiveSection {
         field("output", &LiveSection::output, "", "Where decoded states go, likewise."),
         field("node", &LiveSection::node, "",
               "The stage whose frames are the decoded state; empty: that of the first [[score]], else the last."),
+        field("click", &LiveSection::click, "",
+              "A stage `click` whose clicks go out with the states; before the decoder's branch, else a state late."),
         field("block", &LiveSection::block, "frames",
               "Frames that the graph takes at once; a larger packet goes in pieces.", 1, 65536),
         field("hold_packets", &LiveSection::hold_packets, "packets",
@@ -98,12 +100,14 @@ LiveSettings read_live(const Pipeline& pipeline) {
   s.runner.max_gap_s = section.max_gap_s;
   s.runner.time_nodes = section.time_nodes;
   s.node = section.node;
+  s.click = section.click;
   if (s.node.empty() && !pipeline.scores.empty()) s.node = pipeline.scores.front().from;
   if (s.node.empty()) s.node = pipeline.stages.back().node.name;
   return s;
 }
 
-std::vector<NodeSpec> live_nodes(const Pipeline& pipeline, const std::string& node, std::vector<std::string>& inputs) {
+std::vector<NodeSpec> live_nodes(const Pipeline& pipeline, const std::string& node, const std::string& click,
+                                 std::vector<std::string>& inputs) {
   std::vector<NodeSpec> all;
   std::vector<std::string> names;
   for (auto& s : pipeline.stages) {
@@ -112,16 +116,19 @@ std::vector<NodeSpec> live_nodes(const Pipeline& pipeline, const std::string& no
     names.push_back(n.name);
     all.push_back(std::move(n));
   }
-  if (std::find(names.begin(), names.end(), node) == names.end())
-    throw ConfigError(pipeline.file.string() + ": live.node", "\"" + node + "\"",
-                      fmt::format("a stage: {}{}", fmt::join(names, ", "), did_you_mean(node, names)));
+  std::vector<std::string> open{node};
+  if (!click.empty()) open.push_back(click);
+  for (auto& wanted : open)
+    if (std::find(names.begin(), names.end(), wanted) == names.end())
+      throw ConfigError(fmt::format("{}: live.{}", pipeline.file.string(), &wanted == &open[0] ? "node" : "click"),
+                        "\"" + wanted + "\"",
+                        fmt::format("a stage: {}{}", fmt::join(names, ", "), did_you_mean(wanted, names)));
   const auto find = [&](const std::string& reference) {
     auto at = std::find(names.begin(), names.end(), reference);
     if (at == names.end()) at = std::find(names.begin(), names.end(), reference.substr(0, reference.rfind('.')));
     return at;
   };
   std::set<std::string> needed;
-  std::vector<std::string> open{node};
   while (!open.empty()) {
     const std::string name = open.back();
     open.pop_back();

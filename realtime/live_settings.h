@@ -23,7 +23,7 @@ namespace percept {
 ///     high = 0.2
 struct LiveSettings {
   std::vector<DeviceSpec> sources, outlets;
-  std::string node;
+  std::string node, click;  ///< click: "" for none
   LiveOptions runner;
   LiveLoop::Params loop;
   RealTimeParams real_time;
@@ -40,10 +40,11 @@ struct LiveSettings {
 /// Throws ConfigError naming the key.
 LiveSettings read_live(const Pipeline& pipeline);
 
-/// The stages that `node` needs, in order, each with its `from` filled in; models are left to the caller. inputs: the
+/// The stages that `node` and `click` (unless it is "") need, in order, each with its `from` filled in; models are left to the caller. inputs: the
 /// names of the streams that they read, in the order they are first read; "" for the one that the first stage reads
 /// without naming it. Throws ConfigError when there is no such node.
-std::vector<NodeSpec> live_nodes(const Pipeline& pipeline, const std::string& node, std::vector<std::string>& inputs);
+std::vector<NodeSpec> live_nodes(const Pipeline& pipeline, const std::string& node, const std::string& click,
+                                 std::vector<std::string>& inputs);
 
 /// For the reference page: [live] and its tables.
 std::vector<SectionInfo> live_sections();

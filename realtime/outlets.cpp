@@ -21,6 +21,7 @@
 #include "realtime/descriptor.h"
 #include "realtime/lsl_library.h"
 #include "realtime/queue.h"
+#include "realtime/real_time.h"
 #include "realtime/redis_connection.h"
 #include "realtime/wakeup.h"
 #include "realtime/wire.h"
@@ -72,6 +73,7 @@ class PumpedOutlet : public Outlet {
     while (done_.load(std::memory_order_acquire) < accepted_ && steady_ns() < until) ::usleep(1000);
     stop();
   }
+  void raise(const RealTimeParams& params) noexcept override { raise_thread(thread_, params); }
   std::string trouble() const override {
     std::lock_guard lock(mutex_);
     return trouble_;
@@ -159,6 +161,11 @@ class UdpOutlet final : public Outlet {
       p.value = static_cast<double>(s.hold);
       put(write_wire_event(p, room_, true));
     }
+    if (s.clicks > 0) {
+      p.label = "click";
+      p.value = static_cast<double>(s.clicks);
+      put(write_wire_event(p, room_, true));
+    }
     const auto rows = s.rows;
     const bool sent = put(write_wire(p, FrameSpan<const double>{s.value, rows, 1, rows}, room_, true));
     (sent ? sent_ : lost_).add();
@@ -198,6 +205,7 @@ class StdoutOutlet final : public PumpedOutlet {
     }
     if (sd.size()) v["sd"] = std::move(sd);
     if (s.hold != Hold::none) v["held"] = text_of(s.hold);
+    if (s.clicks > 0) v["clicks"] = s.clicks;
     const std::string line = to_json(v) + "\n";
     for (std::size_t done = 0; done < line.size();) {
       const auto n = ::write(STDOUT_FILENO, line.data() + done, line.size() - done);
@@ -224,7 +232,7 @@ class RedisOutlet final : public PumpedOutlet {
                         field("socket", &Params::socket, "", "Its Unix socket, instead of host and port."),
                         field("stream", &Params::stream, "",
                               "Key of the stream: an entry for each state, with `samples` (float64), "
-                              "`sd`, `ts` (when the packet behind it came, ns), `i` (frame), `held`."),
+                              "`sd`, `ts` (when the packet behind it came, ns), `i` (frame), `held`, `clicks`."),
                         field("keep", &Params::keep, "entries", "About so many entries are kept; 0: all.", 0, 1e12)};
     }
   };
@@ -252,11 +260,11 @@ class RedisOutlet final : public PumpedOutlet {
       return std::string_view(reinterpret_cast<const char*>(numbers), n * 8);
     };
     const auto rows = static_cast<std::size_t>(s.rows);
-    const std::string frame = fmt::format("{}", s.frame);
-    const auto reply =
-        connection_.ask({"XADD", p_.stream, "MAXLEN", "~", keep_, "*", "ts", bytes(&s.received_ns, 1), "i", frame,
-                         "samples", bytes(s.value, rows), "sd", bytes(s.sd, rows), "held", text_of(s.hold)},
-                        1'000'000'000);
+    const std::string frame = fmt::format("{}", s.frame), clicks = fmt::format("{}", s.clicks);
+    const auto reply = connection_.ask(
+        {"XADD", p_.stream, "MAXLEN", "~", keep_, "*", "ts", bytes(&s.received_ns, 1), "i", frame, "samples",
+         bytes(s.value, rows), "sd", bytes(s.sd, rows), "held", text_of(s.hold), "clicks", clicks},
+        1'000'000'000);
     say(reply ? "" : connection_.error());
     return reply != nullptr;
   }
@@ -268,7 +276,8 @@ class RedisOutlet final : public PumpedOutlet {
   std::int64_t not_before_ns_ = 0;
 };
 
-/// An outlet of Lab Streaming Layer: a channel for each row, then one that is 1 while the state is held.
+/// An outlet of Lab Streaming Layer: a channel for each row, then one that is 1 while the state is held; behind it the
+/// clicks, where there is a click decoder.
 class LslOutlet final : public PumpedOutlet {
  public:
   struct Params {
@@ -281,14 +290,16 @@ class LslOutlet final : public PumpedOutlet {
   };
   LslOutlet(const Params& p, const OutletSettings& settings, const std::string&)
       : PumpedOutlet(settings.rows.size()), library_(load_lsl()), device_("Lab Streaming Layer: " + p.name),
-        sample_(settings.rows.size() + 1) {
+        rows_(settings.rows.size()), sample_(rows_ + (settings.clicks ? 2 : 1)) {
     const LslLibrary& l = *library_;
     const auto info = l.create_streaminfo(p.name.c_str(), p.type.c_str(), static_cast<std::int32_t>(sample_.size()),
                                           settings.rate_hz, LslLibrary::kDouble64, p.source_id.c_str());
     const auto channels = l.append_child(l.get_desc(info), "channels");
-    for (std::size_t i = 0; i <= settings.rows.size(); ++i)
+    for (std::size_t i = 0; i < sample_.size(); ++i)
       l.append_child_value(l.append_child(channels, "channel"), "label",
-                           i < settings.rows.size() ? settings.rows[i].c_str() : "held");
+                           i < rows_    ? settings.rows[i].c_str()
+                           : i == rows_ ? "held"
+                                        : "clicks");
     outlet_ = l.create_outlet(info, 0, 360);
     l.destroy_streaminfo(info);
     start();
@@ -302,11 +313,13 @@ class LslOutlet final : public PumpedOutlet {
  private:
   bool give(const SentState& s) override {
     std::copy_n(s.value, s.rows, sample_.begin());
-    sample_.back() = s.hold == Hold::none ? 0 : 1;
+    sample_[rows_] = s.hold == Hold::none ? 0 : 1;
+    if (sample_.size() > rows_ + 1) sample_.back() = static_cast<double>(s.clicks);
     return library_->push_sample_dtp(outlet_, sample_.data(), 0, 1) == 0;
   }
   std::shared_ptr<const LslLibrary> library_;
   std::string device_;
+  std::size_t rows_;
   std::vector<double> sample_;
   LslLibrary::Outlet outlet_ = nullptr;
 };

@@ -13,6 +13,8 @@
 
 namespace percept {
 
+struct RealTimeParams;
+
 /// One decoded state as it is sent out.
 struct SentState {
   std::int64_t frame = 0;  ///< of the decoded node
@@ -21,6 +23,7 @@ struct SentState {
   const double* sd = nullptr;
   Index rows = 0;
   Hold hold = Hold::none;
+  Index clicks = 0;              ///< since the state before; none while it is held
   std::int64_t received_ns = 0;  ///< when the packet behind it arrived, on the steady clock; 0: no packet (watchdog)
 };
 
@@ -32,6 +35,8 @@ class Outlet {
   virtual std::string device() const = 0;  ///< who gets it, in words
   /// Never waits, never allocates. False: it was lost (the receiver is slow or away).
   virtual bool send(const SentState& state) noexcept = 0;
+  /// A thread of its own, if it has one, gets a real-time priority where permitted.
+  virtual void raise(const RealTimeParams&) noexcept {}
   /// Sends what waits, for no longer than a second.
   virtual void finish() noexcept {}
   virtual std::string trouble() const { return {}; }
@@ -46,6 +51,7 @@ class Outlet {
 struct OutletSettings {
   std::vector<std::string> rows;
   double rate_hz = 0;
+  bool clicks = false;  ///< the session has a click decoder
 };
 
 /// Kinds of outlets: udp (percept's own packet), stdout (a line of JSON each), redis (XADD in BRAND's layout), lsl.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "realtime/real_time.h"
+
 namespace percept {
 
 namespace {
@@ -26,6 +28,11 @@ PumpedSource::~PumpedSource() {
 void PumpedSource::start() {
   source_->start();
   thread_ = std::thread([this] { run(); });
+}
+
+void PumpedSource::raise(const RealTimeParams& params) noexcept {
+  source_->raise(params);
+  raise_thread(thread_, params);
 }
 
 void PumpedSource::run() noexcept {

@@ -23,6 +23,7 @@ class PumpedSource final : public Source {
   const SourceInfo& info() const override { return source_->info(); }
   const StreamFormat& format() const override { return source_->format(); }
   void start() override;
+  void raise(const RealTimeParams& params) noexcept override;
   Got poll(Packet& packet, std::int64_t timeout_ns) noexcept override;
   void stop() noexcept override;
   bool real_time() const override { return true; }

@@ -38,6 +38,13 @@ std::vector<std::string> enter_real_time(const RealTimeParams& p) {
   return refused;
 }
 
+void raise_thread(std::thread& thread, const RealTimeParams& p) noexcept {
+  if (!p.enable || !thread.joinable()) return;
+  const sched_param priority{static_cast<int>(std::max<std::int64_t>(p.priority - 1, 1))};
+  // refused with the real-time thread's own, which says so
+  [[maybe_unused]] const int ignored = pthread_setschedparam(thread.native_handle(), SCHED_FIFO, &priority);
+}
+
 Jitter measure_jitter(double period_s, double duration_s, const RealTimeParams& params) {
   Jitter j;
   LatencyHistogram late;

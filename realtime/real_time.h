@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -26,6 +27,10 @@ struct RealTimeParams {
 /// place (what is allocated later must not fail for it). Returns a
 /// sentence for everything that was not granted, with what would grant it.
 std::vector<std::string> enter_real_time(const RealTimeParams& params);
+
+/// Gives another thread a priority just below, where permitted: one that brings packets to the real-time thread or takes
+/// states from it, and mostly waits for the system.
+void raise_thread(std::thread& thread, const RealTimeParams& params) noexcept;
 
 /// How late a thread wakes up that asked for every `period_s`: what the machine adds to any deadline.
 struct Jitter {

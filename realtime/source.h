@@ -12,6 +12,8 @@
 
 namespace percept {
 
+struct RealTimeParams;
+
 /// What a device hands over at once. Its three stamps are kept as they came: the device's count and time, when it
 /// arrived here, and what the clock model makes of them; the model's line is kept beside it, so that the correction can
 /// be undone.
@@ -63,6 +65,8 @@ class Source {
   virtual void start() {}
   /// The next packet, waiting no longer than timeout_ns (0: not at all). What it points to stays until the next call.
   virtual Got poll(Packet& packet, std::int64_t timeout_ns) noexcept = 0;
+  /// A thread of its own, if it has one, gets a real-time priority where permitted; after start().
+  virtual void raise(const RealTimeParams&) noexcept {}
   /// Ends a poll() that waits, and every later one, from any thread.
   virtual void stop() noexcept = 0;
   /// poll() neither allocates nor takes longer than it is told: it may run on the real-time thread itself.

@@ -80,6 +80,7 @@ function drawCursor() {
   g.beginPath();
   g.arc(x(v[a]), y(v[u]), 7 * scale, 0, 7);
   g.fill();
+  drawClick(g, x(v[a]), y(v[u]), scale);
 }
 function showValues() {
   const body = $("values").tBodies[0];
@@ -94,7 +95,21 @@ function showValues() {
     body.rows[i].cells[2].textContent = number(state.sd[i]);
   });
 }
+let clickedAt = -1e9;
+/// A ring that grows from the cursor and fades.
+function drawClick(g, x, y, scale) {
+  const since = (performance.now() - clickedAt) / 600;
+  if (since >= 1) return;
+  g.globalAlpha = 1 - since;
+  g.strokeStyle = css("--good");
+  g.lineWidth = 3 * scale;
+  g.beginPath();
+  g.arc(x, y, (10 + 18 * since) * scale, 0, 7);
+  g.stroke();
+  g.globalAlpha = 1;
+}
 function onState(s) {
+  if (state && s.clicks > state.clicks) clickedAt = performance.now();
   state = s;
   s.v.forEach((v, i) => { if (v !== null) extent[i] = Math.max(extent[i] || 0, Math.abs(v)); });
   if (s.frames && s.v.every(v => v !== null)) trail.push(s.v);
@@ -177,6 +192,7 @@ function drawArena() {
   g.arc(x(t.x), y(t.y), 8 * scale, 0, 7);
   g.fill();
   g.stroke();
+  drawClick(g, x(t.x), y(t.y), scale);
 }
 function showTask() {
   const t = state?.task;
@@ -203,7 +219,38 @@ function showTask() {
 const kColumns = 400;
 let signal = { input: 0, rows: 0, columns: [], mean: [], spread: [], channel: 0 }, scope;
 
+// counts of spikes: of the node that finds them, else of an input that holds nothing else
+const kRaster = 8;
+let spikes = { rows: 0, columns: [], counts: true };
+
+function onSpikes(frames) {
+  for (const frame of frames) {
+    if (frame.length !== spikes.rows) spikes = { rows: frame.length, columns: [], counts: true };
+    spikes.counts &&= frame.every(x => x === null || (x >= 0 && Number.isInteger(x)));
+    spikes.columns.push(frame);
+  }
+  if (spikes.columns.length > kColumns) spikes.columns.splice(0, spikes.columns.length - kColumns);
+}
+function drawSpikes() {
+  const n = spikes.rows, found = about.raster !== undefined;
+  $("spikes").hidden = !n || !(found || spikes.counts);
+  if ($("spikes").hidden) return;
+  const canvas = $("spikes").querySelector("canvas"), from = kColumns - spikes.columns.length;
+  canvas.width = kColumns;
+  canvas.height = n;
+  const g = canvas.getContext("2d"), image = g.createImageData(kColumns, n), ink = css("--ink");
+  const [r, green, b] = [1, 3, 5].map(k => parseInt(ink.slice(k, k + 2), 16));
+  spikes.columns.forEach((frame, k) => frame.forEach((x, i) => {
+    if (x) image.data.set([r, green, b, 255 * (1 - 0.6 ** x)], 4 * (i * kColumns + from + k));
+  }));
+  g.putImageData(image, 0, 0);
+  const source = found ? about.raster : about.inputs[+$("input").value], rate = found ? source.rate_hz : Math.min(source.rate_hz, 100);
+  $("spikes").firstElementChild.textContent = `Spikes of ${n} channels of ${source.name}, the last ${number(kColumns / rate)} s`;
+}
+
 function onSignal(s) {
+  if (s.input === kRaster) onSpikes(s.frames);
+  else if (!about.raster && s.input === +$("input").value) onSpikes(s.frames);
   if (s.input !== +$("input").value) return;
   for (const frame of s.frames) {
     if (frame.length !== signal.rows) signal = { ...signal, rows: frame.length, columns: [], mean: frame.map(x => x ?? 0), spread: frame.map(() => 1e-12) };
@@ -280,6 +327,19 @@ function showLatency(bins) {
     series: [{}, { stroke: css("--accent"), fill: css("--accent-soft"), paths: uPlot.paths.bars({ size: [0.9, 30] }), points: { show: false } }],
   }, data, $("histogram"));
 }
+function showStages(report) {
+  const rows = [["until it is taken", report.waited], ...Object.entries(report.nodes ?? {}), ["all of it", report.latency]];
+  $("stages").tBodies[0].replaceChildren(...rows.filter(([, t]) => t?.count).map(([name, t]) => {
+    const row = document.createElement("tr");
+    row.insertCell().textContent = name;
+    for (const key of ["p50_s", "p99_s", "p99.9_s", "max_s"]) {
+      const cell = row.insertCell();
+      cell.className = "n";
+      cell.textContent = time(t[key]);
+    }
+    return row;
+  }));
+}
 const kLosses = ["missing_frames", "late_packets", "refused_packets", "malformed", "foreign", "lost_in_system", "lost_events"];
 function showCounters(report) {
   const inputs = Object.entries(report.inputs);
@@ -302,7 +362,8 @@ function showCounters(report) {
     ["states", report.decoded_frames], ["recording time", report.time_s.toFixed(2) + " s"],
     ["data are", state ? time(state.age) + " old" : "–"],
     ["p50 / p99 / max", [report.latency.p50_s, report.latency["p99_s"], report.latency.max_s].map(time).join(" / ")],
-    ["later than the deadline", report.deadline_misses], ["held frames", report.held_frames], ["at a limit", report.limited_frames], ...clocks,
+    ["later than the deadline", report.deadline_misses], ["held frames", report.held_frames], ["at a limit", report.limited_frames],
+    ...("clicks" in report ? [["clicks", report.clicks + " sent, " + report.held_clicks + " kept back"]] : []), ...clocks,
   ];
   if (report.recorder) figures.push(["recorded", (report.recorder.bytes / 1e6).toFixed(1) + " MB, " + report.recorder.lost_records + " records lost" + (report.recorder.trouble ? ": " + report.recorder.trouble : "")]);
   for (const o of report.outputs ?? []) figures.push([o.device, `${o.sent} sent, ${o.lost} lost`]);
@@ -364,13 +425,14 @@ async function begin() {
     showCounters(r.report);
     showChannels(r.channels);
     showLatency(r.latency_bins);
+    showStages(r.report);
     if (r.report.finished && r.report.decoded_frames) {
       document.body.dataset.ended = "yes";
       link("the session has ended");
       events.close();
     }
   });
-  setInterval(() => { if (!document.hidden) { drawRaster(); drawScope(); } }, 100);
+  setInterval(() => { if (!document.hidden) { drawRaster(); drawScope(); drawSpikes(); } }, 100);
   // plots keep the colours they were made with
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     if (scope) scope.plot.destroy();

@@ -144,6 +144,11 @@ TEST(Live, ThePageShowsAndControlsTheSession) {
     GTEST_SKIP() << "chromium is not installed";
   }
   const fs::path folder = fitted();
+  std::string text_of_click = read_file(folder / "base.toml");
+  text_of_click.replace(text_of_click.find("[[stage]]\nuse = \"kalman\""), 24,
+                        "[[stage]]\nname = \"press\"\nuse = \"click\"\nfrom = \"activity\"\nhold_s = 0.0\n"
+                        "[[stage]]\nuse = \"kalman\"\nfrom = \"activity\"");
+  write(folder / "base.toml", text_of_click + "[live]\nclick = \"press\"\n");
   int out[2];
   ASSERT_EQ(::pipe(out), 0);
   const pid_t child = ::fork();
@@ -169,6 +174,11 @@ TEST(Live, ThePageShowsAndControlsTheSession) {
     EXPECT_TRUE(browser.wait_for("document.querySelector('#values tbody td.n')?.textContent.match(/[0-9]/)", 20));
     EXPECT_TRUE(
         browser.wait_for("document.querySelector('#scope canvas') && document.querySelector('#histogram canvas')", 20));
+    EXPECT_TRUE(browser.wait_for("document.getElementById('figures').textContent.match(/clicks[1-9][0-9]* sent/)", 20));
+    EXPECT_TRUE(
+        browser.wait_for("[...document.querySelectorAll('#stages tbody tr')].map(r => r.cells[0].textContent)"
+                         ".join() === 'until it is taken,press,kalman,all of it'",
+                         20));
     // a click takes a channel out, and the space bar stops the output, whatever has the focus
     browser.evaluate("document.querySelectorAll('#channels button')[2].click()");
     EXPECT_TRUE(browser.wait_for("document.querySelectorAll('#channels button')[2].className === 'by_hand'", 20));

@@ -84,11 +84,12 @@ class Kept final : public Outlet {
     std::vector<double> value;
     Hold hold{};
     std::int64_t received_ns = 0;
+    Index clicks = 0;
   };
   explicit Kept(std::vector<State>& to) : to_(to) {}
   std::string device() const override { return "the test"; }
   bool send(const SentState& s) noexcept override {
-    to_.push_back({s.frame, std::vector<double>(s.value, s.value + s.rows), s.hold, s.received_ns});
+    to_.push_back({s.frame, std::vector<double>(s.value, s.value + s.rows), s.hold, s.received_ns, s.clicks});
     sent_.add();
     return true;
   }

@@ -159,6 +159,57 @@ TEST(LiveLoop, BadChannelsAreMasked) {
   EXPECT_EQ(bad.as_table()[0].second.as_string(), "by hand");
 }
 
+// a click goes out with the state of its frame, once; while the output is held it is kept back and counted
+TEST(LiveLoop, ClicksGoOutWithTheStatesUnlessTheyAreHeld) {
+  LiveLoop* loop = nullptr;
+  std::vector<Scripted::Act> acts(80);
+  const auto press = [](int rows) { return [rows](Eigen::VectorXd& x) { x.head(rows).setConstant(100); }; };
+  acts[20].change = acts[21].change = press(1);
+  acts[35].before = [&] { loop->emergency(true); };
+  acts[35].wait_ms = acts[50].wait_ms = 30;  // the loop looks at it
+  acts[40].change = press(1);
+  acts[50].before = [&] { loop->emergency(false); };
+  acts[60].change = press(2);
+  auto specs = decoder();
+  specs.insert(specs.begin(), node("press", "click", {"spikes"},
+                                   Value::object({{"threshold", 50.0}, {"hold_s", 0.0}, {"refractory_s", 0.1}})));
+  const fs::path file = testing::temporary_folder() / "live.session";
+  LoopBench bench(one(acts), {.precision = Scalar::f64}, specs);
+  bench.setup.click = "press";
+  Recorder recorder(file, Value::object({{"name", "clicks"}}), {{"spikes", bench.runner.format("spikes")}},
+                    {{"decoded", bench.runner.format("decoded")}}, 1);
+  bench.setup.recorder = &recorder;
+  loop = &bench.make();
+  loop->run();
+  EXPECT_EQ(recorder.close(loop->report()), "");
+  std::map<std::int64_t, Index> clicks;
+  for (auto& s : bench.states)
+    if (s.clicks > 0) clicks[s.frame] += s.clicks;
+  EXPECT_EQ(clicks, (std::map<std::int64_t, Index>{{20, 1}, {60, 2}}));
+  EXPECT_EQ(loop->report().at("clicks").as_integer(), 3);
+  EXPECT_EQ(loop->report().at("held_clicks").as_integer(), 1);
+  EXPECT_EQ(loop->state().clicks, 3);
+  std::vector<double> recorded;
+  for (auto& e : io::open_session(file).events)
+    if (e.label.text() == "click") recorded.push_back(e.value);
+  EXPECT_EQ(recorded, (std::vector<double>{1, 2}));
+}
+
+// from its arrival until it is taken, and each stage
+TEST(LiveLoop, TellsWhatEachStageTook) {
+  LoopBench bench(one(std::vector<Scripted::Act>(50)), {.precision = Scalar::f64, .time_nodes = true});
+  LiveLoop& loop = bench.make();
+  loop.run();
+  const Value report = loop.report();
+  EXPECT_EQ(report.at("waited").at("count").as_integer(), 50);
+  for (const char* stage : {"scaled", "decoded"}) {
+    const Value& t = report.at("nodes").at(stage);
+    EXPECT_EQ(t.at("count").as_integer(), 50) << stage;
+    EXPECT_LE(t.at("p50_s").as_number(), t.at("p99.9_s").as_number());
+    EXPECT_LE(t.at("max_s").as_number(), report.at("latency").at("max_s").as_number());
+  }
+}
+
 TEST(LiveLoop, AnEarlierPacketIsWaitedForNoLongerThanItIsSaid) {
   std::vector<Scripted::Act> acts(20);
   acts[10].counter = 12;  // 10 and 11 do not come
@@ -251,6 +302,8 @@ TEST(LiveLoop, RefusesWhatDoesNotFit) {
   auto queued = decoder();
   queued[1].queue = "newest";
   EXPECT_THAT(refusal([](LoopBench&) {}, queued), HasSubstr("behind a queue"));
+  EXPECT_THAT(refusal([](LoopBench& b) { b.setup.click = "scaled"; }),
+              ::testing::AllOf(HasSubstr("live.click"), HasSubstr("a stage `click` on the real-time thread")));
   EXPECT_THAT(refusal([](LoopBench& b) { b.setup.guard.low = {1, 2, 3, 4, 5, 6, 7, 8, 9}; }),
               HasSubstr("live.guard.low"));
 }

@@ -44,7 +44,7 @@ TEST(Outlets, UdpIsPerceptsOwnPacket) {
   UdpSource::Params from;
   from.rows = 2;
   from.rate_hz = 50;
-  from.labels = {"hold"};
+  from.labels = {"hold", "click"};
   UdpSource source(from, "test");
   source.start();
   const auto outlet =
@@ -72,6 +72,13 @@ TEST(Outlets, UdpIsPerceptsOwnPacket) {
   EXPECT_EQ(p.events[0].label.text(), "hold");
   EXPECT_EQ(p.events[0].value, static_cast<double>(Hold::old_data));
   EXPECT_EQ(outlet->sent(), 2);
+  SentState clicked = state(9, a, Hold::old_data);
+  clicked.clicks = 2;
+  outlet->send(clicked);
+  ASSERT_EQ(source.poll(p, 1'000'000'000), Source::Got::packet);
+  ASSERT_EQ(p.events.size(), 1u);
+  EXPECT_EQ(p.events[0].label.text(), "click");
+  EXPECT_EQ(p.events[0].value, 2);
 }
 
 TEST(Outlets, RedisEntriesAreInBrandsLayout) {
