@@ -51,6 +51,21 @@ node = "dkf"
 """
 
 
+def go_first(pid=0):
+    """Sender, reader and server stand for other machines: where permitted they do not wait for a core, so that what is
+    measured is percept's."""
+    try:
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(10))
+        return True
+    except PermissionError:
+        return False
+
+
+def as_anybody():
+    """In the child that becomes percept: it gets what it asks for itself, and no more."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def percentiles(seconds):
     us = np.sort(np.asarray(seconds)) * 1e6
     return {"median_us": float(np.median(us)), "p99_us": float(np.quantile(us, 0.99)), "max_us": float(us[-1])}
@@ -159,7 +174,8 @@ def through(kind, program, folder, models):
     if kind is Lsl:
         env["PERCEPT_LIBLSL"] = str(next(pathlib.Path(way.pylsl.__file__).parent.rglob("liblsl.so*")))
     live = subprocess.Popen([program, "live", folder / "bench.toml", "--models", models, "--source", way.source,
-                             "--output", way.output, "--json", "--quiet"], stdout=subprocess.PIPE, env=env)
+                             "--output", way.output, "--json", "--quiet"], stdout=subprocess.PIPE, env=env,
+                            preexec_fn=as_anybody)
     rng = np.random.default_rng(1)
     sent, read = {}, {}
 
@@ -167,7 +183,7 @@ def through(kind, program, folder, models):
         try:
             while True:
                 k = way.take()
-                read[k] = time.monotonic_ns()
+                read.setdefault(k, time.monotonic_ns())  # the last is told once more when it is old
         except (TimeoutError, OSError):
             pass
 
@@ -200,6 +216,7 @@ def main():
     for name in ("counts_192", "broadband_1024"):
         for key in ("median_us", "p99_us", "max_us", "allocations"):
             figures[f"{name}.{key}"] = inside[name][key]
+    figures["ends_go_first"] = go_first()
     bars = {"counts_192.median_us": (inside["counts_192"]["median_us"], 20),
             "counts_192.p99_us": (inside["counts_192"]["p99_us"], 100),
             "counts_192.allocations": (inside["counts_192"]["allocations"], 0),
