@@ -60,6 +60,7 @@ CalibrationPlan plan_calibration(const Pipeline& pipeline, const std::vector<Nod
     stage.node = n;
     stage.node.model.reset();
     stage.node.queue.clear();
+    stage.node.reset.clear();  // no events are collected, so pieces cannot begin at them
     if (learned) fitted.push_back(n.name);
     if (learned && stage.target) {
       if (plan.target.empty()) {

@@ -261,6 +261,13 @@ TEST(Live, AClosedLoopRunsByItself) {
   const Recording r = io::open_session(folder / "s" / "live.session");
   EXPECT_EQ(to_json(r.meta.at("live").at("counts").at("task")), to_json(t));
   EXPECT_EQ(r.stream("live_task", "t").frames(), 3000);
+  // a stage that starts anew at the task's events does so again when it is repeated
+  ASSERT_EQ(percept(folder, {"live", "loop.toml", "--source", source, "--record", "anew", "--set",
+                             "kalman.reset=\"target_shown\"", "--set", "live.calibration.at_s=[0]"})
+                .code,
+            0);
+  const Result repeated = percept(folder, {"rerun", "anew"});
+  EXPECT_EQ(repeated.code, 0) << repeated.error;
   // and a decoder can be fitted to what was meant, offline as it was live
   std::string offline = read_file(folder / "loop.toml");
   const auto input = offline.find("simulate = "), more = offline.find("\n\n", input);
