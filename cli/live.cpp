@@ -312,6 +312,7 @@ Value run_live(LiveArguments a, Global& global) {
     task = std::make_unique<ClosedLoop>(ClosedLoop::Setup{.decoded = decoded,
                                                           .cursor = settings.cursor,
                                                           .task = settings.task,
+                                                          .clicks = !settings.click.empty(),
                                                           .user = settings.user,
                                                           .calibration = settings.calibration,
                                                           .where = settings.where});

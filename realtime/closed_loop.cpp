@@ -37,8 +37,9 @@ ClosedLoop::ClosedLoop(Setup setup)
     throw ConfigError(cursor + ".rows", fmt::format("{} rows", cursor_.rows.size()), "two: across and up");
   for (std::size_t i = 0; i < 2; ++i) rows_[i] = find_row(names, cursor_.rows[i], cursor + ".rows");
   if (!cursor_.click.empty()) click_ = find_row(names, cursor_.click, cursor + ".click");
-  if (task_.trial_params().select == "click" && click_ < 0)
-    throw ConfigError(setup.where + ".task.select", "\"click\"", "a row that clicks: set click in [live.cursor]");
+  if (task_.trial_params().select == "click" && click_ < 0 && !setup.clicks)
+    throw ConfigError(setup.where + ".task.select", "\"click\"",
+                      "something that clicks: a stage as click in [live], or a row as click in [live.cursor]");
   limit_ = cursor_.limit > 0 ? cursor_.limit : 1.5 * task_.extent();
   if (limit_ < task_.extent())
     throw ConfigError(cursor + ".limit", fmt::format("{}", limit_),
@@ -132,7 +133,8 @@ void ClosedLoop::count(const Trial& t) noexcept {
   if (t.outcome == Outcome::acquired) state_.last_time_s = t.entered_s - t.shown_s;
 }
 
-ClosedLoop::Result ClosedLoop::step(std::int64_t frame, double t_s, const double* rows, Hold hold) noexcept {
+ClosedLoop::Result ClosedLoop::step(std::int64_t frame, double t_s, const double* rows, Hold hold,
+                                    bool clicked) noexcept {
   const double share = help(t_s);
   const double across = rows[rows_[0]], up = rows[rows_[1]];
   const bool moves = hold == Hold::none && std::isfinite(across) && std::isfinite(up);
@@ -188,7 +190,7 @@ ClosedLoop::Result ClosedLoop::step(std::int64_t frame, double t_s, const double
     state_.fits = calibrator_->fits();
   }
 
-  const bool click = click_ >= 0 && hold == Hold::none && rows[click_] > cursor_.click_above;
+  const bool click = hold == Hold::none && (clicked || (click_ >= 0 && rows[click_] > cursor_.click_above));
   const auto result = task_.step({.t_s = t_s,
                                   .x = state_.x,
                                   .y = state_.y,

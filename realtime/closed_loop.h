@@ -34,7 +34,8 @@ struct CursorParams {
         field("limit", &CursorParams::limit, "unit of the cursor",
               "The cursor stays inside a square around zero of twice this side; 0: 1.5 times what the task needs.", 0,
               1e9),
-        field("click", &CursorParams::click, "", "Name of the decoded row that clicks."),
+        field("click", &CursorParams::click, "",
+              "Name of a decoded row that clicks; the click decoder of [live] does so by itself."),
         field("click_above", &CursorParams::click_above, "unit of that row",
               "A click begins where it rises above this.")};
   }
@@ -71,6 +72,7 @@ class ClosedLoop {
     StreamFormat decoded;  ///< of the decoded node
     CursorParams cursor = {};
     Value task = Value::table();
+    bool clicks = false;  ///< the session has a click decoder ([live] click)
     std::optional<ModelUser::Params> user = {};
     std::optional<CalibrationParams> calibration = {};
     std::string where = "live";
@@ -84,7 +86,8 @@ class ClosedLoop {
     std::span<const double> frame;  ///< of the stream that is recorded
     bool done = false;              ///< as many trials as were asked for
   };
-  Result step(std::int64_t frame, double t_s, const double* rows, Hold hold) noexcept;
+  /// clicked: by the session's click decoder, since the frame before.
+  Result step(std::int64_t frame, double t_s, const double* rows, Hold hold, bool clicked = false) noexcept;
   /// What the model user intends, if there is one.
   std::array<double, 2> intend(std::int64_t frame, double t_s) noexcept;
   bool has_user() const noexcept { return user_.has_value(); }

@@ -222,8 +222,9 @@ void LiveLoop::decoded(const Block& block) noexcept {
     last_frame_ = frame;
     last_time_s_ = format_.time_of(frame);
     guard_.take(block.x.slice(k, 1));
+    const std::int64_t clicks = clicks_;
     send(frame, last_time_s_, received_ns_);
-    if (setup_.task) steer(frame, last_time_s_);
+    if (setup_.task) steer(frame, last_time_s_, clicks_ > clicks);
   }
   if (setup_.recorder) setup_.recorder->output(0, 0, block, received_ns_, corrected_ns_, guard_.hold() != Hold::none);
   const std::int64_t from = corrected_ns_ ? corrected_ns_ : received_ns_;
@@ -240,8 +241,8 @@ void LiveLoop::clicked(const Block& block) noexcept {
 }
 
 /// The cursor, its task, and what they tell.
-void LiveLoop::steer(std::int64_t frame, double time_s) noexcept {
-  const ClosedLoop::Result result = setup_.task->step(frame, time_s, guard_.value(), guard_.hold());
+void LiveLoop::steer(std::int64_t frame, double time_s, bool clicked) noexcept {
+  const ClosedLoop::Result result = setup_.task->step(frame, time_s, guard_.value(), guard_.hold(), clicked);
   // with the next block the graph hears of them, and with it the recording
   for (auto& event : result.events) runner_.tell(event);
   if (setup_.recorder) {

@@ -136,7 +136,7 @@ class LiveLoop {
   void decoded(const Block& block) noexcept;
   void clicked(const Block& block) noexcept;
   void show_raster(const Block& block) noexcept;
-  void steer(std::int64_t frame, double time_s) noexcept;
+  void steer(std::int64_t frame, double time_s, bool clicked) noexcept;
   void show_signal(Input& input, const Packet& packet) noexcept;
   void send(std::int64_t frame, double time_s, std::int64_t received_ns) noexcept;
   void look_around(std::int64_t now_ns) noexcept;

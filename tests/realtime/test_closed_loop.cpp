@@ -75,6 +75,28 @@ TEST(ClosedLoop, PositionIsTakenAsItIs) {
   EXPECT_NEAR(loop.state().vx, 0.05 / kStep, 1e-12);
 }
 
+// of the session's click decoder, or of a decoded row that rises above its threshold; none while the output is held
+TEST(ClosedLoop, ClicksSelect) {
+  Value params = centre_out();
+  params["select"] = "click";
+  ClosedLoop decoder({.decoded = velocity_format(), .task = params, .clicks = true});
+  ClosedLoop row({.decoded = velocity_format({"vx", "vy", "press"}), .cursor = {.click = "press"}, .task = params});
+  const double stands[] = {0, 0, 0}, pressed[] = {0, 0, 0.7};
+  for (int k = 0; k < 5; ++k) {
+    decoder.step(k, k * kStep, stands, Hold::none);
+    row.step(k, k * kStep, stands, Hold::none);
+  }
+  decoder.step(5, 5 * kStep, stands, Hold::old_data, true);
+  row.step(5, 5 * kStep, pressed, Hold::old_data);
+  EXPECT_TRUE(decoder.task().log().all().empty());
+  EXPECT_TRUE(row.task().log().all().empty());
+  decoder.step(6, 6 * kStep, stands, Hold::none, true);
+  row.step(6, 6 * kStep, pressed, Hold::none);
+  ASSERT_EQ(decoder.task().log().all().size(), 1u);
+  EXPECT_EQ(decoder.task().log().all()[0].outcome, Outcome::wrong) << "the cursor is in the middle";
+  EXPECT_EQ(row.task().log().all().size(), 1u);
+}
+
 TEST(ClosedLoop, TheEmergencyStopAbortsTheTrial) {
   ClosedLoop loop({.decoded = velocity_format(), .task = centre_out()});
   const double v[] = {0, 0};
@@ -366,7 +388,7 @@ TEST(ClosedLoop, RefusesWhatDoesNotFit) {
               HasSubstr("live.cursor.limit = 0.05: expected at least 0.095"));
   Value click = centre_out();
   click["select"] = "click";
-  EXPECT_THAT(refusal({.decoded = velocity_format(), .task = click}), HasSubstr("set click in [live.cursor]"));
+  EXPECT_THAT(refusal({.decoded = velocity_format(), .task = click}), HasSubstr("expected something that clicks"));
   EXPECT_THAT(refusal({.decoded = velocity_format(), .cursor = {.click = "c"}, .task = click}),
               HasSubstr("live.cursor.click"));
   EXPECT_THAT(refusal({.decoded = velocity_format({"px", "py"}),
