@@ -308,6 +308,16 @@ TEST(Live, AClosedLoopRunsByItself) {
   write(folder / "two.toml", two);
   EXPECT_THAT(percept(folder, {"live", "two.toml"}).error,
               HasSubstr("dkf.target = \"velocity\": expected \"velocity\" with lag_s 0.1, as the others"));
+  std::string join = read_file(folder / "loop.toml");
+  join.replace(join.find("use = \"zscore\""), 14, "use = \"gain\"");
+  join.replace(join.find("use = \"kalman\""), 14, "use = \"kalman\"\nfrom = [\"gain\", \"activity\"]");
+  join.replace(join.find("[live.calibration]"), 18, "[live.calibration]\nfrom = \"gain\"");
+  write(folder / "join.toml", join);
+  const Result joined = percept(folder, {"fit", "join.toml"});
+  ASSERT_EQ(joined.code, 0) << joined.error;
+  EXPECT_THAT(percept(folder, {"live", "join.toml"}).error,
+              HasSubstr("live.calibration.from = \"gain\": expected an input or stage that all below it comes from: "
+                        "'kalman' also reads 'activity'"));
   std::string given = read_file(folder / "loop.toml");
   given.replace(given.find("use = \"kalman\""), 14, "use = \"kalman\"\nmodel = \"models/loop/kalman\"");
   write(folder / "given.toml", given);
