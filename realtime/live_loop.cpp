@@ -111,6 +111,7 @@ void LiveLoop::run() {
   notes_ = enter_real_time(setup_.real_time);
   for (auto& input : inputs_) input->source->raise(setup_.real_time);
   for (auto& outlet : setup_.outlets) outlet->raise(setup_.real_time);
+  if (setup_.recorder) setup_.recorder->raise(setup_.real_time);
   running_.store(true, std::memory_order_release);
   const std::int64_t end_ns =
       setup_.duration_s > 0 ? steady_ns() + static_cast<std::int64_t>(setup_.duration_s * 1e9) : 0;

@@ -121,7 +121,6 @@ struct Recorder::File {
   io::SessionWriter writer;
   std::set<std::int32_t> labels;
   std::int64_t waiting = 0, waiting_packets = 0;  ///< records in the writer's buffer, and packets among them
-  std::int64_t synced_ns = 0;
 };
 
 Recorder::Recorder(const fs::path& file, const Value& about, const std::vector<StreamInfo>& inputs,
@@ -139,10 +138,10 @@ Recorder::Recorder(const fs::path& file, const Value& about, const std::vector<S
   const std::string text = to_json(head);
   file_->writer.add(SessionKind::head, 0, std::as_bytes(std::span(text)));
   file_->waiting = 1;
-  file_->synced_ns = steady_ns();
   if (!write()) throw DataError(file.string(), "", "a file that can be written", trouble_);
   for (int i = 0; i < lanes; ++i) lanes_.push_back(std::make_unique<Lane>(options_.lane_bytes));
   thread_ = std::thread([this] { run(); });
+  sync_thread_ = std::thread([this] { run_sync(); });
 }
 
 Recorder::~Recorder() { close(Value()); }
@@ -261,6 +260,11 @@ void Recorder::model(std::int64_t swap, const std::string& node, const std::stri
   models_.push_back(to_json(Value::object({{"swap", swap}, {"node", node}, {"model", folder}})));
 }
 
+void Recorder::raise(const RealTimeParams& params) noexcept {
+  raise_thread(thread_, params);
+  raise_thread(sync_thread_, params);
+}
+
 RecorderCounts Recorder::counts() const {
   RecorderCounts c;
   for (auto& lane : lanes_) {
@@ -357,14 +361,26 @@ void Recorder::run() {
     if (stop_.load(std::memory_order_acquire)) return;
     wakeup_.wait(seen, pause_ns);
     if (file_->writer.buffered() < kMostBuffered) drain();
-    if (!write()) continue;
-    if (const std::int64_t now = steady_ns(); static_cast<double>(now - file_->synced_ns) * 1e-9 >= options_.sync_s) {
+    write();
+  }
+}
+
+void Recorder::run_sync() {
+  const auto pause_ns = static_cast<std::int64_t>(options_.sync_s * 1e9);
+  std::int64_t safe_ns = steady_ns(), synced = 0;  // what was written until then is on the disk; bytes
+  for (;;) {
+    const std::uint32_t seen = wakeup_.now();
+    if (stop_.load(std::memory_order_acquire)) return;
+    wakeup_.wait(seen, pause_ns);
+    const std::int64_t begin_ns = steady_ns(), bytes = bytes_.load(std::memory_order_relaxed);
+    if (bytes > synced) {
       file_->writer.sync();
-      const std::int64_t took = steady_ns() - file_->synced_ns;
+      const std::int64_t took = steady_ns() - safe_ns;
       if (took > longest_sync_ns_.load(std::memory_order_relaxed))
         longest_sync_ns_.store(took, std::memory_order_relaxed);
-      file_->synced_ns = steady_ns();
     }
+    synced = bytes;
+    safe_ns = begin_ns;
   }
 }
 
@@ -374,6 +390,7 @@ std::string Recorder::close(const Value& counts) {
   stop_.store(true, std::memory_order_release);
   wakeup_.notify();
   thread_.join();
+  sync_thread_.join();
   for (bool more = true; more;) {
     drain();
     if (!write()) break;

@@ -15,6 +15,7 @@
 #include "core/value.h"
 #include "realtime/clock.h"
 #include "realtime/live_runner.h"
+#include "realtime/real_time.h"
 #include "realtime/wakeup.h"
 
 namespace percept {
@@ -71,6 +72,8 @@ class Recorder {
   /// A model that is about to be put in, before LiveRunner::swap() is called: `folder` relative to the file's.
   void model(std::int64_t swap, const std::string& node, const std::string& folder);
   RecorderCounts counts() const;
+  /// Its threads get a real-time priority where permitted, so that a busy machine does not make them late.
+  void raise(const RealTimeParams& params) noexcept;
   /// Writes what waits, then `counts` as the end of the session, and ends the thread. Returns what could not be written
   /// as a sentence, or nothing. Once; the destructor calls it with nothing.
   std::string close(const Value& counts);
@@ -78,6 +81,7 @@ class Recorder {
  private:
   class Lane;
   void run();
+  void run_sync();
   void drain();
   bool write();
   void tell_labels(const std::byte* payload, std::size_t bytes, std::size_t first_event);
@@ -93,9 +97,9 @@ class Recorder {
   std::int64_t records_ = 0;
   std::atomic<std::int64_t> bytes_{0}, longest_sync_ns_{0};
   std::atomic<bool> stop_{false};
-  Wakeup wakeup_;  ///< of the thread, when it is to end
+  Wakeup wakeup_;  ///< of the threads, when they are to end
   bool closed_ = false;
-  std::thread thread_;
+  std::thread thread_, sync_thread_;  ///< a slow disk must not hold what is written: a killed program keeps that
 };
 
 }  // namespace percept

@@ -148,6 +148,28 @@ TEST_F(Page, StreamsStatesSignalAndCounts) {
   EXPECT_TRUE(report.at("report").at("inputs").contains("spikes"));
 }
 
+// what a node of spike counts gives goes to those who look, frame by frame, beside the inputs
+TEST(PageRaster, ShowsTheFramesOfItsNode) {
+  std::vector<Scripted::Act> acts(20);
+  for (auto& a : acts) a.wait_ms = 5;
+  LoopBench bench(one(acts), {.precision = Scalar::f64});
+  bench.setup.raster = "scaled";
+  LiveLoop& loop = bench.make();
+  std::vector<SignalFrame> seen;
+  loop.watch_signal(true);
+  loop.run();
+  for (SignalFrame frame; loop.next_signal(frame);)
+    if (frame.input == SignalFrame::kRaster) seen.push_back(frame);
+  Outputs truth = offline(recording(20), Scalar::f64, decoder());
+  ASSERT_EQ(seen.size(), 20u);
+  for (std::size_t k = 0; k < 20; ++k) {
+    ASSERT_EQ(seen[k].rows, 5);
+    for (Index row = 0; row < 5; ++row)
+      EXPECT_EQ(seen[k].x[static_cast<std::size_t>(row)],
+                static_cast<float>(truth.at("scaled").value(static_cast<std::int64_t>(k), row, 5)));
+  }
+}
+
 // a browser that reads nothing is dropped, one too many is told so, and the loop knows of neither
 TEST_F(Page, NeitherStalledNorTooManyBrowsersDisturb) {
   std::vector<int> stalled;
