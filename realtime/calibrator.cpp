@@ -79,9 +79,8 @@ void Calibrator::frames(const Block& block) noexcept {
 void Calibrator::intended(std::int64_t frame, const double* rows) noexcept { intentions_->push(frame, rows); }
 
 bool Calibrator::ask() noexcept {
-  const std::int32_t asked = asked_.load(std::memory_order_relaxed);
-  if (asked != done_.load(std::memory_order_acquire)) return false;
-  asked_.store(asked + 1, std::memory_order_release);
+  if (!idle()) return false;
+  asked_.store(asked_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   asked_wakeup_.notify();
   return true;
 }

@@ -91,6 +91,8 @@ class Calibrator {
   void intended(std::int64_t frame, const double* rows) noexcept;
   /// What came before is of another calibration.
   void begin(double t_s) noexcept { keep_from_s_.store(t_s, std::memory_order_release); }
+  /// No fit is being worked on.
+  bool idle() const noexcept { return asked_.load(std::memory_order_relaxed) == done_.load(std::memory_order_acquire); }
   /// Asks for a fit on what is there; not while one is being worked on.
   bool ask() noexcept;
   /// In lockstep: until the fit that was asked for is in use, or has failed.

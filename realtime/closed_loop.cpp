@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/error.h"
 #include "realtime/task_metrics.h"
@@ -101,7 +102,8 @@ double ClosedLoop::help(double t_s) noexcept {
   const bool over = block >= calibration_->assist.size();
   if (over || t_s >= next_fit_s_ - 1e-9) {
     // the last one sees everything; in lockstep it is always possible
-    if (calibrator_->ask()) {
+    if (calibrator_->idle()) {
+      asks_ = true;
       next_fit_s_ = t_s + calibration_->refit_s;
       if (over) state_.calibrating = false;
     }
@@ -187,6 +189,8 @@ ClosedLoop::Result ClosedLoop::step(std::int64_t frame, double t_s, const double
     label_[static_cast<std::size_t>(rows_[0])] = meant_x;
     label_[static_cast<std::size_t>(rows_[1])] = meant_y;
     calibrator_->intended(frame, label_.data());
+    // with this frame, not with or without it as the threads go
+    if (std::exchange(asks_, false)) calibrator_->ask();
     state_.fits = calibrator_->fits();
   }
 

@@ -129,6 +129,7 @@ class ClosedLoop {
   ClosedLoopState state_;
   std::atomic<bool> calibrate_{false};
   double calibration_began_s_ = 0, next_fit_s_ = 0, shown_since_s_ = 0;
+  bool asks_ = false;  ///< for a fit, once the frame is with the calibrator
   bool had_target_ = false;
   TaskTarget seen_;  ///< the target that the user acts on
   bool sees_ = false;
