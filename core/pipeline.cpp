@@ -17,7 +17,7 @@ const std::vector<std::string> kConfounds{"time", "trial", "past", "shuffled", "
 
 /// For the reference page: the values are read by read_prior(), because labels may be numbers or texts.
 struct PriorSection {
-  std::string name, use, label = "label";
+  std::string name, use, label = "label", through, target_through;
   std::vector<std::string> images, labels;
   static constexpr auto fields() {
     return std::tuple{
@@ -25,7 +25,12 @@ struct PriorSection {
         field("use", &PriorSection::use, "", "A trained stage; its parameters stand beside these keys."),
         field("images", &PriorSection::images, "", "SET.STREAM of registered sets, or files; all together."),
         field("label", &PriorSection::label, "", "Column of the set's table with the labels: column or table.column."),
-        field("labels", &PriorSection::labels, "", "Only images with one of these, numbers or texts; empty: all.")};
+        field("labels", &PriorSection::labels, "", "Only images with one of these, numbers or texts; empty: all."),
+        field("through", &PriorSection::through, "",
+              "A prior above it, NAME or NAME.part: it learns from what that one makes of each image, such as the "
+              "latents of an image_autoencoder."),
+        field("target_through", &PriorSection::target_through, "",
+              "A prior above it: what that one makes of each image is the target, in place of the label.")};
   }
 };
 struct RunSection {
@@ -149,13 +154,14 @@ void check_parameter(const Value& v, const ParamInfo& info, const std::string& w
 }
 
 TargetSpec read_target(const Value& v, const std::string& where) {
-  if (v.is_string()) return {v.as_string(), 0};
-  refuse_unknown_keys(v, {"from", "lag_s"}, where);
+  if (v.is_string()) return {.from = v.as_string()};
+  refuse_unknown_keys(v, {"from", "lag_s", "through"}, where);
   const Value* from = v.find("from");
   if (!from) throw ConfigError(where + ".from", "", "the stream or table column to be decoded");
   TargetSpec t;
   t.from = text(*from, where + ".from");
   if (auto* lag = v.find("lag_s")) t.lag_s = number(*lag, where + ".lag_s");
+  if (auto* through = v.find("through")) t.through = text(*through, where + ".through");
   return t;
 }
 
@@ -216,6 +222,10 @@ PriorSpec read_prior(const Value& t, std::size_t position, const std::string& fi
       p.labels.push_back(l);
     }
   }
+  if (auto* through = t.find("through")) p.through = text(*through, p.where + ".through");
+  if (auto* through = t.find("target_through")) p.target_through = text(*through, p.where + ".target_through");
+  if (!p.target_through.empty() && !info.needs_target && !info.takes_target)
+    throw ConfigError(p.where + ".target_through", "", fmt::format("no target: '{}' takes none", p.use));
   p.params = read_stage_params(t, info, reserved_prior_keys(), p.where);
   return p;
 }
@@ -286,9 +296,21 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
   return s;
 }
 
+/// The prior of "NAME" or "NAME.part" is one of those that are known. "": none is meant.
+void check_through(const std::string& through, const Pipeline& p, const std::string& where) {
+  if (through.empty() || p.prior(through.substr(0, through.find('.')))) return;
+  std::vector<std::string> names;
+  for (auto& prior : p.priors) names.push_back(prior.name);
+  throw ConfigError(where, "\"" + through + "\"",
+                    names.empty() ? "the name of a [[prior]] above: there is none"
+                                  : fmt::format("the name of a [[prior]] above: {}{}", fmt::join(names, ", "),
+                                                did_you_mean(through, names)));
+}
+
 /// The priors that a stage names exist and are what it can use.
 void check_priors(const StageSpec& s, const Pipeline& p, const Registry& registry) {
   const auto& info = registry.at(s.node.use, s.node.where);
+  if (s.target) check_through(s.target->through, p, s.node.where + ".target.through");
   if (const auto* prior = p.prior(s.model); prior && prior->use != s.node.use)
     throw ConfigError(s.node.where + ".model", "\"" + s.model + "\"",
                       fmt::format("a prior of '{}', found one of '{}'", s.node.use, prior->use));
@@ -463,7 +485,7 @@ std::vector<SectionInfo> pipeline_sections() {
 }
 
 const std::vector<std::string>& reserved_prior_keys() {
-  static const std::vector<std::string> kKeys{"name", "use", "images", "label", "labels"};
+  static const std::vector<std::string> kKeys{"name", "use", "images", "label", "labels", "through", "target_through"};
   return kKeys;
 }
 
@@ -506,6 +528,8 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
   for (std::size_t i = 0; i < priors.size(); ++i) {
     auto prior = read_prior(priors[i], i, file, registry);
     if (p.prior(prior.name)) throw ConfigError(prior.where, "", "a name of its own: two priors are called so");
+    check_through(prior.through, p, prior.where + ".through");
+    check_through(prior.target_through, p, prior.where + ".target_through");
     p.priors.push_back(std::move(prior));
   }
   const auto& stages = tables(config, "stage", file);

@@ -16,6 +16,8 @@ namespace percept {
 struct TargetSpec {
   std::string from;  ///< stream of the recording, "stream" or "stream.part", or "table.column"
   double lag_s = 0;  ///< target time = frame time + lag_s
+  /// A prior, "NAME" or "NAME.part": what is decoded is what its stage makes of the target, such as an image's latent.
+  std::string through = {};
 };
 
 enum class FitMode { train, self, first };
@@ -38,13 +40,16 @@ struct StageSpec {
 ///     use = "image_library"                                # a trained stage, its parameters beside it
 ///
 /// A stage uses it as what its own fitter starts from (prior = "digits", or a list), or as its model (model = "digits").
-/// Where `use` needs a target, the target is the label.
+/// Where `use` needs a target, the target is the label, or what another prior makes of the image (target_through).
 struct PriorSpec {
   std::string name, use;
   Value params = Value::table();
   std::vector<std::string> images;
   std::string label = "label";  ///< column with the labels, "column" or "table.column" of the set
   std::vector<Value> labels;    ///< numbers or texts
+  /// Priors above it, "NAME" or "NAME.part", whose stages make of each image what it learns from, and what stands in the
+  /// label's place as the target; empty: the image and the label themselves.
+  std::string through = {}, target_through = {};
   std::string where;
 };
 

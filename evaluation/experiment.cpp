@@ -224,7 +224,7 @@ Value Experiment::lineage(const std::string& node, const Fitted& fitted) const {
     if (!s.node.reset.empty()) one["reset"] = s.node.reset;
     const bool learned = registry_.at(s.node.use, s.node.where).trained;
     if (const auto target = s.target ? s.target : target_of(s.node.name); learned && target)
-      one["target"] = Value::object({{"from", target->from}, {"lag_s", target->lag_s}});
+      one["target"] = identity(*target);
     if (learned && s.fit != FitMode::train) one["fit_s"] = s.fit == FitMode::self ? -1 : s.fit_s;
     if (!s.priors.empty()) one["priors"] = prior_digests(s, options_.priors.get());
     for (auto& m : fitted.models)
@@ -396,9 +396,39 @@ Recording Experiment::cut(const RowRange& range) const {
   return part;
 }
 
+Value Experiment::identity(const TargetSpec& target) const {
+  Value v = Value::object({{"from", target.from}, {"lag_s", target.lag_s}});
+  if (!target.through.empty()) {
+    v["through"] = target.through;
+    v["prior"] = find_prior(options_.priors.get(), target.through.substr(0, target.through.find('.'))).digest;
+  }
+  return v;
+}
+
+const Stream& Experiment::target_through(const TargetSpec& target) const {
+  const std::string name = target.from + " through " + target.through;
+  const std::lock_guard lock(through_->mutex);
+  const auto at = through_->made.find(name);
+  if (at != through_->made.end()) return at->second;
+  static const Priors kNone;
+  Context context;
+  context.seed = pipeline_.seed;
+  context.threads = options_.threads;
+  context.cancelled = options_.cancelled;
+  return through_->made
+      .emplace(name, passed_through(registry_, pipeline_, options_.priors ? *options_.priors : kNone, target.through,
+                                    recording_, target.from, pipeline_.file.string() + ": target.through", context))
+      .first->second;
+}
+
 Experiment::TargetSource Experiment::find_target(const TargetSpec& target) const {
   const std::string where = pipeline_.file.string() + ": target";
   TargetSource found;
+  if (!target.through.empty()) {
+    found.stream = &target_through(target);
+    found.format = found.stream->format;
+    return found;
+  }
   if ((found.stream = recording_.find(target.from))) {
     found.format = found.stream->format;
     return found;
@@ -540,9 +570,10 @@ Fitted::Info Experiment::fit_node(const StageSpec& s, const Fitted& above, const
   if (s.fit == FitMode::train && info.takes_target) target = s.target;
 
   Value what = Value::object({{"kind", "fit"}, {"graph", lineage(node.name, above)}, {"rows", describe(ranges)}});
-  if (target)
-    what["target"] = Value::object(
-        {{"from", target->from}, {"lag_s", target->lag_s}, {"shift", static_cast<std::int64_t>(target_shift)}});
+  if (target) {
+    what["target"] = identity(*target);
+    what["target"]["shift"] = static_cast<std::int64_t>(target_shift);
+  }
   const bool crossed = crosses(s);
   const auto groups = groups_of(inner);
   if (!inner.groups.empty()) what["groups"] = Value(std::vector<std::int64_t>(groups.begin(), groups.end()));

@@ -159,7 +159,10 @@ class Experiment {
   std::int64_t lead_frame(double t_s) const;
   Recording cut(const RowRange& lead_range) const;
   RunOptions run_options(Counters* counters) const;
+  /// What stands for a target in the keys of what is kept.
+  Value identity(const TargetSpec& target) const;
   TargetSource find_target(const TargetSpec& target) const;
+  const Stream& target_through(const TargetSpec& target) const;
   Eigen::MatrixXd target_at(const TargetSpec& target, const StreamFormat& format, Index frames,
                             std::span<const std::int64_t> keys, const RowRange* inside) const;
 
@@ -171,7 +174,13 @@ class Experiment {
   std::set<std::string> known_;   ///< streams and nodes
   std::vector<StageSpec> order_;  ///< topological
   std::set<std::string> prefix_;  ///< nodes above every learned one
-  Recording derived_;             ///< the recording with the prefix's outputs as streams
+  /// Targets that went through a prior, made when they are first asked for: priors are fitted after the engine is made.
+  struct Through {
+    std::mutex mutex;
+    std::map<std::string, Stream> made;
+  };
+  std::shared_ptr<Through> through_ = std::make_shared<Through>();
+  Recording derived_;  ///< the recording with the prefix's outputs as streams
   Index prefix_memory_ = 0;
   std::string memory_of_;
   std::string

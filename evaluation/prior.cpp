@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
+#include "core/runner.h"
 #include "evaluation/provenance.h"
 #include "evaluation/work_cache.h"
 
@@ -127,7 +128,10 @@ MemoryData training_data(const PriorSpec& spec, const StageInfo& info, const Rec
   y.axis = x.axis;
   t.y.resize(0, t.x.cols());
   const Column* labels = labels_of(images);
-  if (info.needs_target || (info.takes_target && labels)) {
+  if (images.streams.size() > 1) {
+    y = images.streams[1].format;
+    t.y = images.streams[1].matrix();
+  } else if (info.needs_target || (info.takes_target && labels)) {
     if (!labels)
       throw ConfigError(spec.where + ".label", spec.label,
                         fmt::format("a column of labels beside the images: '{}' learns to tell them apart", spec.use));
@@ -175,6 +179,7 @@ WorkCache::Fit fit_or_take(const PriorSpec& spec, const StageInfo& info, const R
        {"version", info.version},
        {"params", resolved_params(info, spec.params)},
        {"images", content_digest(images.streams.at(0))},
+       {"targets", images.streams.size() > 1 ? Value(content_digest(images.streams[1])) : Value()},
        {"labels", labels ? Value(labels->is_text() ? Value(labels->text) : Value(labels->numbers)) : Value()},
        {"seed", static_cast<std::int64_t>(context.seed)},
        {"threads", context.threads},
@@ -201,7 +206,79 @@ WorkCache::Fit fit_or_take(const PriorSpec& spec, const StageInfo& info, const R
   return fit;
 }
 
+bool is_of(const std::string& ref, const std::string& name) { return ref.substr(0, ref.find('.')) == name; }
+
+/// By a stage, or by a prior that is used itself.
+bool is_used(const std::string& name, const Pipeline& p) {
+  return std::any_of(p.stages.begin(), p.stages.end(),
+                     [&](auto& s) {
+                       return s.model == name || std::find(s.priors.begin(), s.priors.end(), name) != s.priors.end() ||
+                              (s.target && is_of(s.target->through, name));
+                     }) ||
+         std::any_of(p.priors.begin(), p.priors.end(), [&](auto& other) {
+           return (is_of(other.through, name) || is_of(other.target_through, name)) && is_used(other.name, p);
+         });
+}
+
 }  // namespace
+
+Stream passed_through(const Registry& registry, const Pipeline& pipeline, const Priors& priors, const std::string& ref,
+                      const Recording& recording, const std::string& from, const std::string& where,
+                      const Context& base) {
+  const auto dot = ref.find('.');
+  const std::string name = ref.substr(0, dot), part = dot == std::string::npos ? "" : ref.substr(dot + 1);
+  const PriorSpec* spec = pipeline.prior(name);
+  if (!spec) throw Error(fmt::format("{}: no prior is called '{}'", where, name));
+  NodeSpec node;
+  node.name = name;
+  node.use = spec->use;
+  node.from = {from};
+  node.params = spec->params;
+  node.where = where;
+  node.model = find_prior(&priors, name).model;
+  RunOptions options;
+  options.precision = Scalar::f64;
+  options.threads = base.threads;
+  options.seed = base.seed;
+  options.cancelled = base.cancelled;
+  std::vector<Eigen::MatrixXd> blocks;
+  Stream out;
+  const auto formats = run_offline(registry, recording, {node}, options,
+                                   {{name, [&](const Block& b) {
+                                       blocks.push_back(to_matrix(b.x));
+                                       out.keys.insert(out.keys.end(), b.keys.begin(), b.keys.end());
+                                     }}});
+  out.format = formats.at(name);
+  Index count = 0;
+  for (auto& b : blocks) count += b.cols();
+  const Stream& source = recording.stream(from.substr(0, recording.find(from) ? from.size() : from.rfind('.')), where);
+  if (out.format.axis != Axis::item || count != source.frames())
+    throw ConfigError(where, "\"" + ref + "\"",
+                      fmt::format("a prior whose stage answers each of {} items", source.frames()));
+  Index offset = 0, rows = out.format.size();
+  if (!part.empty()) {
+    offset = out.format.part_offset(part);
+    if (offset < 0) {
+      std::vector<std::string> parts;
+      for (auto& p : out.format.parts) parts.push_back(p.name);
+      throw ConfigError(
+          where, "\"" + ref + "\"",
+          fmt::format("a part that '{}' gives: {}{}", name, fmt::join(parts, ", "), did_you_mean(part, parts)));
+    }
+    std::erase_if(out.format.parts, [&](auto& p) { return p.name != part; });
+    rows = out.format.size();
+  }
+  Eigen::MatrixXd all(rows, count);
+  Index at = 0;
+  for (auto& b : blocks) {
+    all.middleCols(at, b.cols()) = b.middleRows(offset, rows);
+    at += b.cols();
+  }
+  Stream values = memory_stream(ref, std::move(all), 1);
+  out.name = ref;
+  out.samples = values.samples;
+  return out;
+}
 
 Priors fit_priors(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
                   const std::vector<Recording>& images, const Context& base, const PriorCache& cache) {
@@ -211,10 +288,7 @@ Priors fit_priors(const Registry& registry, const Pipeline& pipeline, const Reco
         fmt::format("{}: {} priors, but images of {}", pipeline.file.string(), pipeline.priors.size(), images.size()));
   for (std::size_t i = 0; i < images.size(); ++i) {
     const auto& spec = pipeline.priors[i];
-    const bool used = std::any_of(pipeline.stages.begin(), pipeline.stages.end(), [&](auto& s) {
-      return s.model == spec.name || std::find(s.priors.begin(), s.priors.end(), spec.name) != s.priors.end();
-    });
-    if (!used) {
+    if (!is_used(spec.name, pipeline)) {
       log::warn(fmt::format("{}: no stage uses it, it is not fitted", spec.where));
       continue;
     }
@@ -226,7 +300,17 @@ Priors fit_priors(const Registry& registry, const Pipeline& pipeline, const Reco
       context.progress = [&](double fraction, std::string_view what) {
         base.progress(fraction, fmt::format("prior {}: {}", spec.name, what));
       };
-    auto fit = fit_or_take(spec, info, images[i], context, cache);
+    Recording given = images[i];
+    const std::string from = given.streams.at(0).name;
+    if (!spec.target_through.empty()) {
+      given.streams.resize(1);
+      given.streams.push_back(passed_through(registry, pipeline, all, spec.target_through, images[i], from,
+                                             spec.where + ".target_through", base));
+    }
+    if (!spec.through.empty())
+      given.streams[0] =
+          passed_through(registry, pipeline, all, spec.through, images[i], from, spec.where + ".through", base);
+    auto fit = fit_or_take(spec, info, given, context, cache);
     add_counters(base.counters, fit.counters);
     all.push_back({spec.name, spec.use, std::move(fit.model), std::move(fit.digest), fit.frames});
   }

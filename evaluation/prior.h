@@ -38,6 +38,12 @@ struct PriorCache {
 Priors fit_priors(const Registry& registry, const Pipeline& pipeline, const Recording& recording,
                   const std::vector<Recording>& images, const Context& base, const PriorCache& cache);
 
+/// What the stage of a prior makes of each item of a stream; ref: "NAME" or "NAME.part". `from` is the stream, or a part
+/// of one. Throws ConfigError naming `where` when the stage does not take it, or does not answer every item.
+Stream passed_through(const Registry& registry, const Pipeline& pipeline, const Priors& priors, const std::string& ref,
+                      const Recording& recording, const std::string& from, const std::string& where,
+                      const Context& base);
+
 /// Throws Error when it was not fitted.
 const FittedPrior& find_prior(const Priors* priors, const std::string& name);
 /// The priors that a stage names, as its fitter gets them.

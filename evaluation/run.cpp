@@ -499,14 +499,20 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   EngineOptions options = request.options;
   options.priors = priors;
   auto experiment = std::make_shared<const Experiment>(registry, p, request.recording, options, cache);
-  for (auto& s : p.scores) {
-    const StreamFormat target = experiment->target_format(scored_target(s, *experiment, scored_node(s, p)));
-    for (auto& m : s.metrics) {
-      require_outputs(metric_info(m), target.size(), s.where + ".metrics");
-      if (target.parts.size() == 1) require_shape(metric_info(m), target.parts[0].shape, s.where + ".metrics");
-      require_unit(metric_info(m), target.parts[0].unit, s.where + ".metrics");
+  // as soon as may be: what a prior makes of a target is known when the prior is fitted
+  const auto require_metrics = [&](bool through) {
+    for (auto& s : p.scores) {
+      const TargetSpec spec = scored_target(s, *experiment, scored_node(s, p));
+      if (spec.through.empty() == through) continue;
+      const StreamFormat target = experiment->target_format(spec);
+      for (auto& m : s.metrics) {
+        require_outputs(metric_info(m), target.size(), s.where + ".metrics");
+        if (target.parts.size() == 1) require_shape(metric_info(m), target.parts[0].shape, s.where + ".metrics");
+        require_unit(metric_info(m), target.parts[0].unit, s.where + ".metrics");
+      }
     }
-  }
+  };
+  require_metrics(false);
   // every split is stated and checked before anything is fitted
   std::vector<std::vector<Fold>> all_folds;
   Value split_value = Value::array();
@@ -517,6 +523,7 @@ RunOutcome run_pipeline(const Registry& registry, const RunRequest& request) {
   }
 
   *priors = fit_priors_of(registry, request);
+  require_metrics(true);
 
   AtomicPath out(request.output);
   fs::create_directories(out.path());

@@ -293,9 +293,10 @@ Eigen::MatrixXd rows_of(const Decoded& given, const std::string& part) {
 
 TargetSpec scored_target(const ScoreSpec& score, const Experiment& e, const std::string& node) {
   const auto own = e.target_of(node);
-  if (own && (score.target.empty() || own->from == score.target)) return *own;
+  // a score that names the stream means the stream, not what a prior makes of it
+  if (own && (score.target.empty() || (own->from == score.target && own->through.empty()))) return *own;
   if (score.target.empty()) throw ConfigError(score.where + ".target", "", "the stream that the score compares with");
-  return {score.target, 0};
+  return {.from = score.target};
 }
 
 std::string scored_node(const ScoreSpec& score, const Pipeline& pipeline) {

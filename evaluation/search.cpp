@@ -142,16 +142,15 @@ class Race {
     if (scores.count() >= folds) return scores;
     const auto begun = std::chrono::steady_clock::now();
     const Experiment experiment(registry_, candidate, recording_, quiet_, cache_);
-    const auto target = experiment.target_of(scored_);
-    if (!target) throw ConfigError(pipeline_.file.string() + ": " + scored_, "", "a target to search by");
+    const TargetSpec target = scored_target(score_, experiment, scored_);
     const double rate = experiment.lead().format.rate_hz;
     const auto gap = std::max<std::int64_t>(std::llround(spec_.gap_s * rate), experiment.memory_across(inner_.trials));
     const auto inner = experiment.cut_again(train_, spec_.inner_folds, gap, inner_, spec_.where + ".inner_folds");
-    const auto target_format = experiment.target_format(*target);
+    const auto target_format = experiment.target_format(target);
     const auto shape = target_format.parts.size() == 1 ? target_format.parts[0].shape : std::vector<Index>();
     Eigen::MatrixXd truth, decoded;
     for (std::int64_t f = 0; f < folds; ++f) {
-      const auto fold = scored_fold(experiment, *target, inner[static_cast<std::size_t>(f)], frames_key(key, f));
+      const auto fold = scored_fold(experiment, target, inner[static_cast<std::size_t>(f)], frames_key(key, f));
       append_frames(truth, fold.truth);
       append_frames(decoded, fold.decoded);
       if (f < scores.count()) continue;
@@ -192,6 +191,7 @@ class Race {
                        {"models", models},
                        {"run", candidate.resolved.contains("run") ? candidate.resolved.at("run") : Value()},
                        {"scored", scored_},
+                       {"target", score_.target},
                        {"metric", metric_},
                        {"inner_folds", spec_.inner_folds},
                        {"gap_s", spec_.gap_s},

@@ -331,6 +331,39 @@ TEST(Pipeline, PriorsAreRead) {
   EXPECT_THAT(p.stages.at(0).priors, ElementsAre("digits"));
 }
 
+TEST(Pipeline, WhatGoesThroughAPriorIsRead) {
+  const auto p = parse_priors(R"([input]
+data = "x"
+[[prior]]
+name = "digits"
+images = "some.image"
+use = "pca"
+[[prior]]
+name = "scale"
+images = "some.image"
+through = "digits"
+use = "zscore"
+[[stage]]
+use = "library"
+prior = "digits"
+target = { from = "image", through = "digits.components" }
+)");
+  EXPECT_EQ(p.prior("scale")->through, "digits");
+  EXPECT_EQ(p.prior("scale")->target_through, "");
+  EXPECT_EQ(p.stages.at(0).target->through, "digits.components");
+  EXPECT_EQ(p.stages.at(0).target->from, "image");
+
+  EXPECT_THAT(prior_refusal("name = \"digits\"", "name = \"digits\"\nthrough = \"scale\""),
+              HasSubstr("prior digits.through = \"scale\": expected the name of a [[prior]] above: there is none"));
+  EXPECT_THAT(prior_refusal("name = \"scale\"", "name = \"scale\"\nthrough = \"digit\""),
+              HasSubstr("prior scale.through = \"digit\": expected the name of a [[prior]] above: digits (did you mean "
+                        "'digits'?)"));
+  EXPECT_THAT(prior_refusal("name = \"scale\"", "name = \"scale\"\ntarget_through = \"digits\""),
+              HasSubstr("prior scale.target_through: expected no target: 'zscore' takes none"));
+  EXPECT_THAT(prior_refusal("prior = \"digits\"", "prior = \"digits\"\ntarget = { from = \"y\", through = \"none\" }"),
+              HasSubstr("library.target.through = \"none\": expected the name of a [[prior]] above: digits, scale"));
+}
+
 TEST(Pipeline, PriorsThatCannotBeUsedAreRefused) {
   EXPECT_THAT(prior_refusal("name = \"digits\"\n", ""),
               HasSubstr("a.toml:3: prior 1.name: expected the name by which stages use it"));

@@ -14,6 +14,7 @@
 #include "percept/registry.h"
 #include "tests/support/contract.h"
 #include "tests/support/data.h"
+#include "tests/support/driver.h"
 #include "tests/support/errors.h"
 
 namespace percept::evaluation::prior_test {
@@ -364,6 +365,104 @@ TEST(Prior, AFitIsMadeAgainWhenItsPriorIsAnother) {
                 Experiment(stages(), p, brain(), {}).fit({{0, kItems - 1}});
               }),
               HasSubstr("the prior 'lib' is not fitted"));
+}
+
+// --- what goes through a prior --------------------------------------------------------------------------------------
+
+const std::string kThrough = R"([input]
+data = "none"
+[[prior]]
+name = "parts"
+images = "first.image"
+use = "pca"
+components = 2
+[[prior]]
+name = "lib"
+images = "first.image"
+through = "parts"
+target_through = "parts.pca"
+use = "labelled_sum"
+[[stage]]
+use = "keep"
+prior = "lib"
+[[stage]]
+use = "ridge"
+target = { from = "image", through = "parts" }
+alpha = [1e-6]
+covariance = "none"
+[[split]]
+use = "kfold"
+folds = 2
+[[score]]
+metrics = ["rmse", "r2"]
+bootstrap = 0
+permutations = 0
+shuffles = 0
+[run]
+precision = "f64"
+)";
+
+/// Of the first prior.
+Eigen::MatrixXd components(const FittedPrior& parts, const Eigen::MatrixXd& m) {
+  const StageInfo& pca = builtin_registry().at("pca", "test");
+  const auto stage = pca.make(Value::object({{"components", 2}}), parts.model.get(), "parts");
+  return run_stage(*stage, testing::StageInput{item_format({2, 3}), m}).matrix();
+}
+
+TEST(Prior, LearnsFromWhatAnotherMakesOfItsImages) {
+  const auto p = parsed(kThrough);
+  Context base;
+  const auto all = fit_priors(stages(), p, brain(), {images(), images()}, base, {});
+  ASSERT_EQ(all.size(), 2u);
+  const Eigen::MatrixXd made = components(all[0], pictures(9, "others"));
+  EXPECT_LT((all[1].model->vector("sum") - made.rowwise().sum()).cwiseAbs().maxCoeff(), 1e-12);
+  EXPECT_LT((all[1].model->matrix("labels") - made.transpose()).cwiseAbs().maxCoeff(), 1e-12);
+
+  // another first prior is another second one, also from the cache
+  const PriorCache cache{temporary_folder() / "priors", false};
+  fits = 0;
+  fit_priors(stages(), p, brain(), {images(), images()}, base, cache);
+  fit_priors(stages(), p, brain(), {images(), images()}, base, cache);
+  EXPECT_EQ(fits, 1);
+  fit_priors(stages(), p, brain(), {images(pictures(9, "yet others")), images()}, base, cache);
+  EXPECT_EQ(fits, 2);
+}
+
+TEST(Prior, ATargetIsDecodedAsWhatAPriorMakesOfIt) {
+  RunRequest request{parsed(kThrough), brain(), {}, temporary_folder() / "run"};
+  request.priors = {images(), images()};
+  const auto outcome = run_pipeline(stages(), request);
+  // voxels are linear in the image, so its components are decoded but for the rounding
+  EXPECT_LT(outcome.result.at("scores").at("rmse").as_number(), 1e-5);
+  ASSERT_EQ(outcome.result.at("scores").at("r2").as_array().size(), 2u) << "of each component";
+
+  const auto priors = std::make_shared<Priors>(fit_priors(stages(), request.pipeline, brain(), request.priors, {}, {}));
+  EngineOptions options;
+  options.priors = priors;
+  const Experiment experiment(stages(), request.pipeline, brain(), options);
+  FrameAxis axis;
+  axis.format = item_format({1});
+  axis.count = 2;
+  axis.keys = {3, 31};
+  const TargetSpec target{.from = "image", .lag_s = 0, .through = "parts"};
+  const Eigen::MatrixXd shown = brain().find("image")->matrix(), truth = experiment.truth(target, axis);
+  EXPECT_LT((truth - components(priors->at(0), shown)(Eigen::all, std::vector<Index>{3, 31})).cwiseAbs().maxCoeff(),
+            1e-12);
+}
+
+TEST(Prior, WhatCannotGoThroughItIsRefused) {
+  const auto refusal = [](const std::string& what, const std::string& by) {
+    const auto p = parsed(with(kThrough, what, by));
+    return message_of<Error>([&] { fit_priors(stages(), p, brain(), {images(), images()}, {}, {}); });
+  };
+  EXPECT_THAT(
+      refusal("parts.pca", "parts.pcs"),
+      HasSubstr("prior lib.target_through = \"parts.pcs\": expected a part that 'parts' gives: pca "
+                "(did you mean 'pca'?)"));
+  RunRequest request{
+      parsed(with(kThrough, "from = \"image\"", "from = \"voxel\"")), brain(), {}, temporary_folder() / "run"};
+  request.priors = {images(), images()};
+  EXPECT_THAT(message_of<Error>([&] { run_pipeline(stages(), request); }), HasSubstr("voxel"));
 }
 
 }  // namespace
