@@ -7,7 +7,9 @@
   STAGE(encoding_diffusion)   \
   STAGE(encoding_posterior)   \
   STAGE(gaussian_posterior)   \
-  STAGE(image_library)
+  STAGE(image_autoencoder)    \
+  STAGE(image_library)        \
+  STAGE(latent_diffusion)
 
 namespace percept {
 

@@ -105,7 +105,8 @@ class DiffusionPosteriorStage final : public Typed<DiffusionPosteriorStage> {
     missing_ = &context.counter("missing");
     failed_ = &context.counter("failed");
     StreamFormat out = in;
-    out.parts = PosteriorImages::parts(params_, prior_, model_.meta.get("image_unit", std::string("1")));
+    out.parts =
+        PosteriorImages::parts(params_.samples, prior_.shape().image, model_.meta.get("image_unit", std::string("1")));
     return out;
   }
 

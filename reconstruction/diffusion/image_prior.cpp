@@ -15,8 +15,6 @@
 namespace percept::diffusion {
 namespace {
 
-constexpr const char* kPriorArray = "prior.";  ///< begins the names of its arrays in another model
-
 class UnetNetwork final : public Network {
  public:
   UnetNetwork(UnetShape shape, std::unique_ptr<UnetRunner> runner, Eigen::VectorXf mean, Eigen::VectorXf sd)
@@ -127,26 +125,30 @@ std::shared_ptr<Network> ImagePrior::network(int threads) const {
 }
 
 std::shared_ptr<Denoiser> ImagePrior::denoiser(int threads, const Condition& condition, double guidance) const {
-  const std::shared_ptr<Network> net = network(threads);
+  return denoiser(network(threads), condition, guidance);
+}
+
+std::shared_ptr<Denoiser> ImagePrior::denoiser(std::shared_ptr<Network> net, const Condition& condition,
+                                               double guidance) const {
   std::shared_ptr<Denoiser> told = std::make_shared<EdmDenoiser>(net, kSigmaData, condition);
   if (!condition.empty() && guidance != 1)
     told = std::make_shared<GuidedDenoiser>(told, std::make_shared<EdmDenoiser>(net, kSigmaData), guidance);
   return std::make_shared<RescaledDenoiser>(std::move(told), offset_, scale_);
 }
 
-void store_prior(Model& model, const Model& prior) {
-  model.meta["prior"] = prior.meta;
-  for (const auto& [name, array] : prior.tensors()) model.tensors()[kPriorArray + name] = array;
+void store_prior(Model& model, const Model& prior, const std::string& name) {
+  model.meta[name] = prior.meta;
+  for (const auto& [array, values] : prior.tensors()) model.tensors()[name + "." + array] = values;
 }
 
-Model read_prior(const Model& model, const std::string& where) {
+Model read_prior(const Model& model, const std::string& where, const std::string& name, const std::string& use) {
   Model prior;
-  const Value* meta = model.meta.find("prior");
-  if (!meta) throw DataError(where, "prior", "a model of diffusion_prior", "none");
+  const Value* meta = model.meta.find(name);
+  if (!meta) throw DataError(where, name, "a model of " + use, "none");
   prior.meta = *meta;
-  const std::string begin = kPriorArray;
-  for (const auto& [name, array] : model.tensors())
-    if (name.rfind(begin, 0) == 0) prior.tensors()[name.substr(begin.size())] = array;
+  const std::string begin = name + ".";
+  for (const auto& [array, values] : model.tensors())
+    if (array.rfind(begin, 0) == 0) prior.tensors()[array.substr(begin.size())] = values;
   return prior;
 }
 
@@ -154,22 +156,29 @@ Model untrained_prior(const UnetShape& shape) {
   Model m;
   m.meta = model_meta(ImagePrior::kStage, ImagePrior::kVersion, Value::table(), item_format(shape.image));
   m.meta["network"] = to_value(shape);
-  const KeyedRandom random(1, "diffusion_prior sample");
-  std::int64_t key = 0;
-  const UnetPlan plan(shape);
-  for (const WeightArray& a : plan.weights.arrays()) {
-    Tensor& t = m.tensors()[a.name];
+  set_untrained(m, UnetPlan(shape).weights, "diffusion_prior sample");
+  m.set("image_mean", Eigen::MatrixXd(Eigen::VectorXd::Constant(shape.image_channels(), 0.2)));
+  m.set("image_sd", 0.8);
+  if (shape.embedding > 0) {
+    m.set("embedding_mean", Eigen::MatrixXd(Eigen::VectorXd::Zero(shape.embedding)));
+    m.set("embedding_sd", Eigen::MatrixXd(Eigen::VectorXd::Ones(shape.embedding)));
+  }
+  return m;
+}
+
+void set_untrained(Model& model, const WeightList& weights, const std::string& key) {
+  const KeyedRandom random(1, key);
+  std::int64_t item = 0;
+  for (const WeightArray& a : weights.arrays()) {
+    Tensor& t = model.tensors()[a.name];
     t.type = Tensor::Type::f32;
     t.shape.assign(a.shape.begin(), a.shape.end());
     t.data.resize(static_cast<std::size_t>(a.size()) * sizeof(float));
     auto* values = reinterpret_cast<float*>(t.data.data());
     for (Index k = 0; k < a.size(); ++k)
-      values[k] = static_cast<float>(a.start + 0.1 * random.normal(key, static_cast<std::uint64_t>(k)));
-    ++key;
+      values[k] = static_cast<float>(a.start + 0.1 * random.normal(item, static_cast<std::uint64_t>(k)));
+    ++item;
   }
-  m.set("image_mean", Eigen::MatrixXd(Eigen::VectorXd::Constant(shape.image_channels(), 0.2)));
-  m.set("image_sd", 0.8);
-  return m;
 }
 
 }  // namespace percept::diffusion

@@ -49,6 +49,9 @@ class ImagePrior {
   /// A denoiser of images, told the condition and guided towards it (1: as trained, more: harder; without a condition it
   /// has no effect). Opens LibTorch. Throws ConfigError when the network cannot take the condition.
   std::shared_ptr<Denoiser> denoiser(int threads, const Condition& condition = {}, double guidance = 1) const;
+  /// The same of a network() that is open already.
+  std::shared_ptr<Denoiser> denoiser(std::shared_ptr<Network> network, const Condition& condition,
+                                     double guidance) const;
 
  private:
   Model model_;
@@ -58,11 +61,15 @@ class ImagePrior {
   Eigen::VectorXf embedding_mean_, embedding_sd_;
 };
 
-/// A prior's model inside that of a stage that needs it, and back. Throws DataError naming `where` when there is none.
-void store_prior(Model& model, const Model& prior);
-Model read_prior(const Model& model, const std::string& where);
+/// A prior's model inside that of a stage that needs it, and back. name: of the prior there, where it needs several;
+/// use: its stage. read_prior throws DataError naming `where` when there is none.
+void store_prior(Model& model, const Model& prior, const std::string& name = "prior");
+Model read_prior(const Model& model, const std::string& where, const std::string& name = "prior",
+                 const std::string& use = ImagePrior::kStage);
 
 /// The model of a prior that was not trained, with keyed random weights: for samples of stages that need one.
 Model untrained_prior(const UnetShape& shape);
+/// Such weights for any network.
+void set_untrained(Model& model, const WeightList& weights, const std::string& key);
 
 }  // namespace percept::diffusion

@@ -13,6 +13,7 @@
 
 #include "core/model.h"
 #include "reconstruction/diffusion/unet.h"
+#include "reconstruction/diffusion/vae.h"
 
 namespace percept::diffusion {
 
@@ -56,6 +57,13 @@ struct UnetTask : StepTask {
   double condition_dropout = 0.1;  ///< share of images whose condition is left out in a step
 };
 
+struct VaeTask : StepTask {
+  VaeShape shape;
+  ImageSet training;
+  ImageSet held;            ///< decide which weights are kept; may be empty
+  double kl_weight = 1e-3;  ///< of the divergence of a latent from a standard normal one, per latent value
+};
+
 /// A U-net that is only run. One object a thread.
 class UnetRunner {
  public:
@@ -72,6 +80,18 @@ class UnetRunner {
                          const std::function<const float*()>& cotangent, float* gradient) = 0;
 };
 
+/// An autoencoder that is only run. One object a thread. Images and latents one after the other.
+class VaeRunner {
+ public:
+  virtual ~VaeRunner() = default;
+  /// The mean latent of each image.
+  virtual void encode(const float* image, std::int64_t images, float* latent) = 0;
+  virtual void decode(const float* latent, std::int64_t images, float* image) = 0;
+  /// The same; then cotangent() reads the image and says where v lies, and gradient = (d image / d latent)ᵀ v.
+  virtual void pull_back(const float* latent, std::int64_t images, float* image,
+                         const std::function<const float*()>& cotangent, float* gradient) = 0;
+};
+
 /// Training gives the same bits for the same task, also when it was interrupted and goes on from its checkpoint; the
 /// checkpoint of another task is left aside. It throws Error naming the step when the loss is not finite; the last good
 /// checkpoint is kept. Arrays that are run are those of the plan, in float; the caller has checked them.
@@ -83,6 +103,10 @@ class DiffusionNetworks {
   virtual TrainedWeights train(const UnetTask& task) = 0;
   virtual std::unique_ptr<UnetRunner> run(const UnetShape& shape, const std::map<std::string, Tensor>& arrays,
                                           int threads) = 0;
+  /// Minimises squared error / variance + kl_weight x divergence, the latents drawn.
+  virtual TrainedWeights train(const VaeTask& task) = 0;
+  virtual std::unique_ptr<VaeRunner> run(const VaeShape& shape, const std::map<std::string, Tensor>& arrays,
+                                         int threads) = 0;
 };
 
 }  // namespace percept::diffusion

@@ -10,6 +10,11 @@ class TorchDiffusionNetworks final : public DiffusionNetworks {
                                   int threads) override {
     return run_unet(shape, arrays, threads);
   }
+  TrainedWeights train(const VaeTask& task) override { return train_vae(task); }
+  std::unique_ptr<VaeRunner> run(const VaeShape& shape, const std::map<std::string, Tensor>& arrays,
+                                 int threads) override {
+    return run_vae(shape, arrays, threads);
+  }
 };
 
 }  // namespace

@@ -107,15 +107,25 @@ Eigen::MatrixXd PosteriorImages::chains(std::int64_t key, const Eigen::VectorXd&
   return drawn.leftCols(samples_);
 }
 
-std::vector<Part> PosteriorImages::parts(const DrawingParams& p, const ImagePrior& prior, const std::string& unit) {
-  const auto image = [&](const char* name) { return Part{name, prior.shape().image, unit, {}, {}}; };
-  Part samples = image("samples");
-  samples.shape.insert(samples.shape.begin(), p.samples);
-  return {image("mean"), image("sd"), samples, Part{"trajectory_variance", {1}, "1", {}, {}}};
+std::vector<Part> PosteriorImages::parts(Index samples, const std::vector<Index>& image, const std::string& unit) {
+  const auto part = [&](const char* name) { return Part{name, image, unit, {}, {}}; };
+  Part drawn = part("samples");
+  drawn.shape.insert(drawn.shape.begin(), samples);
+  return {part("mean"), part("sd"), drawn, Part{"trajectory_variance", {1}, "1", {}, {}}};
+}
+
+void PosteriorImages::summarise(const Eigen::MatrixXd& drawn, double trajectory_variance, Eigen::VectorXd& out) {
+  const Index d = drawn.rows();
+  const Eigen::VectorXd mean = drawn.rowwise().mean();
+  out.resize(2 * d + drawn.size() + 1);
+  out.head(d) = mean;
+  out.segment(d, d) =
+      ((drawn.colwise() - mean).rowwise().squaredNorm() / static_cast<double>(drawn.cols() - 1)).cwiseSqrt();
+  out.segment(2 * d, drawn.size()) = drawn.reshaped();
+  out(out.size() - 1) = trajectory_variance;
 }
 
 const Eigen::VectorXd& PosteriorImages::draw(std::int64_t key, const Eigen::VectorXd& y) {
-  const Index d = denoiser_->size();
   TrajectorySpread spread(std::max<Index>(2, sampler_->steps() / 4));
   task_.observer = [&](const Step& step) { spread(step); };
   Eigen::MatrixXd drawn;
@@ -127,13 +137,7 @@ const Eigen::VectorXd& PosteriorImages::draw(std::int64_t key, const Eigen::Vect
     drawn = diffusion::draw(*sampler_, task_).x.cast<double>();
   }
   task_.observer = {};
-  const Eigen::VectorXd mean = drawn.rowwise().mean();
-  out_.resize(2 * d + drawn.size() + 1);
-  out_.head(d) = mean;
-  out_.segment(d, d) =
-      ((drawn.colwise() - mean).rowwise().squaredNorm() / static_cast<double>(drawn.cols() - 1)).cwiseSqrt();
-  out_.segment(2 * d, drawn.size()) = drawn.reshaped();
-  out_(out_.size() - 1) = spread.score().mean();
+  summarise(drawn, spread.score().mean(), out_);
   return out_;
 }
 

@@ -42,7 +42,9 @@ class PosteriorImages {
 
   /// mean, sd, samples {samples, image...} and trajectory_variance {1}: how much the predicted image still changed over
   /// the last quarter of the levels, as a mean over values and samples (TrajectorySpread).
-  static std::vector<Part> parts(const DrawingParams& params, const ImagePrior& prior, const std::string& unit);
+  static std::vector<Part> parts(Index samples, const std::vector<Index>& image, const std::string& unit);
+  /// Those parts one after the other, of images drawn (one a column).
+  static void summarise(const Eigen::MatrixXd& drawn, double trajectory_variance, Eigen::VectorXd& out);
 
   /// The parts one after the other. Throws Error when a number is not finite.
   const Eigen::VectorXd& draw(std::int64_t key, const Eigen::VectorXd& y);

@@ -96,7 +96,7 @@ std::vector<std::string> stages_of_channels() {
   for (auto& info : builtin_registry().all()) {
     const auto samples = info.samples();
     if (info.trained && info.name != "image_library" && info.name != "diffusion_prior" &&
-        std::any_of(samples.begin(), samples.end(), [](const Sample& s) {
+        info.name != "image_autoencoder" && std::any_of(samples.begin(), samples.end(), [](const Sample& s) {
           return s.format.parts.size() == 1 && s.model && s.model->meta.find("input_rows");
         }))
       names.push_back(info.name);
