@@ -346,6 +346,8 @@ class SessionReader {
     if (scan.cut_bytes > 0)
       warnings.push_back(
           fmt::format("the session was cut off: {} bytes behind its last whole record are left out", scan.cut_bytes));
+    else if (end_.is_null())
+      warnings.push_back("the session was cut off: it ends with a whole record, but not with its last");
     if (loss_.records > 0)
       warnings.push_back(
           fmt::format("the recorder lost {} records ({} packets with {} frames, {} blocks that were decoded): the disk "

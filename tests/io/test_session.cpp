@@ -198,7 +198,7 @@ TEST(Session, CutAnywhereItGivesItsWholeRecords) {
     frames = r.streams[0].frames();
     r.streams[0].matrix();
     EXPECT_EQ(r.meta.at("live").at("complete").as_bool(), cut == all.size());
-    EXPECT_EQ(r.warnings().empty(), scan.cut_bytes == 0);
+    EXPECT_EQ(r.warnings().empty(), cut == all.size()) << "also one that is cut between two records says so";
     if (cut % 50 == 0) {
       EXPECT_EQ(io::repair_session(part), cut - good);
       EXPECT_EQ(fs::file_size(part), good);

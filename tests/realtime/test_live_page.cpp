@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <thread>
 
 #include "core/error.h"
@@ -348,9 +349,15 @@ TEST_F(Page, ConnectionsBeyondTheLimitAreClosed) {
   std::vector<std::unique_ptr<RawConnection>> many;
   for (int i = 0; i < 500 && page->refused() == 0; ++i) many.push_back(std::make_unique<RawConnection>(host));
   EXPECT_GT(page->refused(), 0);
-  EXPECT_GT(many.size(), 2u + 8 + 32);
+  EXPECT_GT(many.size(), 32u) << "so many may wait, beside those that are answered";
   many.clear();
-  EXPECT_EQ(status(path + "about"), 200);
+  // the closed ones make room as soon as a thread has looked at them
+  int got = -1;
+  for (int i = 0; i < 100 && got != 200; ++i) {
+    got = status(path + "about");
+    if (got != 200) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  EXPECT_EQ(got, 200);
   EXPECT_TRUE(loop.running());
 }
 
