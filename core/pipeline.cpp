@@ -58,7 +58,7 @@ struct OutputSection {
   }
 };
 struct ScoreSection {
-  std::string name, from, part, target, category;
+  std::string name, from, part, target, through, category;
   std::vector<std::string> metrics{"rmse"};
   std::vector<std::string> confounds;
   std::int64_t permutations = 200, shuffles = 5, bootstrap = 1000;
@@ -69,6 +69,10 @@ struct ScoreSection {
         field("from", &ScoreSection::from, "", "Node that is scored; empty: the last one."),
         field("part", &ScoreSection::part, "", "Part of its frames; empty: mean, or the first."),
         field("target", &ScoreSection::target, "", "Stream it is compared with; empty: the target of the pipeline."),
+        field(
+            "through", &ScoreSection::through, "",
+            "A prior, NAME or NAME.part: compared is what that one makes of the target. With a stage that is the same "
+            "prior (model = \"NAME\") behind a reconstruction this is a score in a feature space."),
         field(
             "metrics", &ScoreSection::metrics, "",
             "rmse, nrmse, maae, r2, r, mean_r, median_error (median_error_px says and requires the target's unit); of "
@@ -565,6 +569,10 @@ Pipeline parse_pipeline(const Value& given, const std::filesystem::path& path, c
     s.from = given_score.from;
     s.part = given_score.part;
     s.target = given_score.target;
+    s.through = given_score.through;
+    check_through(s.through, p, s.where + ".through");
+    if (!s.through.empty() && s.target.empty())
+      throw ConfigError(s.where + ".target", "", "the stream that goes through the prior");
     s.metrics = given_score.metrics;
     s.category = given_score.category;
     if (t.contains("confounds")) s.confounds = given_score.confounds;

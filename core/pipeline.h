@@ -83,10 +83,11 @@ struct SearchSpec {
 };
 
 struct ScoreSpec {
-  std::string name;    ///< "" when there is only one
-  std::string from;    ///< node scored; "" = the last
-  std::string part;    ///< "" = "mean" where there is one, else the first
-  std::string target;  ///< "" = that of the scored node
+  std::string name;          ///< "" when there is only one
+  std::string from;          ///< node scored; "" = the last
+  std::string part;          ///< "" = "mean" where there is one, else the first
+  std::string target;        ///< "" = that of the scored node
+  std::string through = {};  ///< a prior: what its stage makes of the target is compared (see TargetSpec)
   std::vector<std::string> metrics;
   std::string category;                               ///< "table.column" with the class of each item; "" = none
   std::optional<std::vector<std::string>> confounds;  ///< controls; not given: those of the axis (evaluation/scoring.h)

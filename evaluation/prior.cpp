@@ -215,6 +215,7 @@ bool is_used(const std::string& name, const Pipeline& p) {
                        return s.model == name || std::find(s.priors.begin(), s.priors.end(), name) != s.priors.end() ||
                               (s.target && is_of(s.target->through, name));
                      }) ||
+         std::any_of(p.scores.begin(), p.scores.end(), [&](auto& s) { return is_of(s.through, name); }) ||
          std::any_of(p.priors.begin(), p.priors.end(), [&](auto& other) {
            return (is_of(other.through, name) || is_of(other.target_through, name)) && is_used(other.name, p);
          });

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -41,13 +42,32 @@ void join_fold(Eigen::MatrixXd& all, const Eigen::MatrixXd& one, const Decoded& 
   else add_columns(all, one);
 }
 
+/// Codes of categories named `own` as those of the target, which has its own names, or none: then they are numbers. -1
+/// where the target knows no such category.
+void match_categories(Eigen::MatrixXd& codes, const std::vector<std::string>& own,
+                      const std::vector<std::string>& target) {
+  if (own.empty() || own == target) return;
+  Eigen::VectorXd as(static_cast<Index>(own.size()));
+  for (std::size_t k = 0; k < own.size(); ++k) {
+    const auto at = std::find(target.begin(), target.end(), own[k]);
+    double value = at == target.end() ? -1 : static_cast<double>(at - target.begin());
+    if (target.empty()) {
+      const auto read = std::from_chars(own[k].data(), own[k].data() + own[k].size(), value);
+      if (read.ec != std::errc() || read.ptr != own[k].data() + own[k].size()) value = -1;
+    }
+    as(static_cast<Index>(k)) = value;
+  }
+  for (double& c : codes.reshaped())
+    if (c >= 0 && c < static_cast<double>(own.size())) c = as(static_cast<Index>(c));
+}
+
 void pool_fold(Pooled& p, const ScoreSpec& spec, const FoldRun& f, const Decoded& given) {
   if (given.ranges.empty())
     throw DataError(f.experiment->recording().name, p.node, "frames in the test rows of " + f.fold.name, "none");
   StreamFormat target_format;
   const auto truth = f.experiment->truth(p.target, given, &target_format);
   p.part = scored_part(spec, given.format);
-  const auto decoded = rows_of(given, p.part);
+  Eigen::MatrixXd decoded = rows_of(given, p.part);
   if (decoded.rows() != truth.rows())
     throw ConfigError(spec.where, "",
                       fmt::format("as many outputs as targets: '{}' gives {} in part '{}', the target has {}", p.node,
@@ -58,6 +78,7 @@ void pool_fold(Pooled& p, const ScoreSpec& spec, const FoldRun& f, const Decoded
     p.shape = target_format.parts[0].shape;
     p.levels = target_format.parts[0].levels;
   }
+  if (const Part* part = given.format.find_part(p.part)) match_categories(decoded, part->levels, p.levels);
   const bool clocked = given.format.axis == Axis::time;
   if (clocked) {
     if (p.axis.format.parts.empty()) p.axis.format = given.format;
@@ -293,10 +314,10 @@ Eigen::MatrixXd rows_of(const Decoded& given, const std::string& part) {
 
 TargetSpec scored_target(const ScoreSpec& score, const Experiment& e, const std::string& node) {
   const auto own = e.target_of(node);
-  // a score that names the stream means the stream, not what a prior makes of it
-  if (own && (score.target.empty() || (own->from == score.target && own->through.empty()))) return *own;
+  // a score that names the stream means the stream, not what a prior makes of it, unless it says so
+  if (own && (score.target.empty() || (own->from == score.target && own->through == score.through))) return *own;
   if (score.target.empty()) throw ConfigError(score.where + ".target", "", "the stream that the score compares with");
-  return {.from = score.target};
+  return {.from = score.target, .lag_s = 0, .through = score.through};
 }
 
 std::string scored_node(const ScoreSpec& score, const Pipeline& pipeline) {

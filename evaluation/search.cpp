@@ -192,6 +192,7 @@ class Race {
                        {"run", candidate.resolved.contains("run") ? candidate.resolved.at("run") : Value()},
                        {"scored", scored_},
                        {"target", score_.target},
+                       {"through", score_.through},
                        {"metric", metric_},
                        {"inner_folds", spec_.inner_folds},
                        {"gap_s", spec_.gap_s},

@@ -450,15 +450,84 @@ TEST(Prior, ATargetIsDecodedAsWhatAPriorMakesOfIt) {
             1e-12);
 }
 
+TEST(Prior, AReconstructionIsComparedInItsSpace) {
+  std::string text = with(kThrough, "[[stage]]\nuse = \"keep\"\nprior = \"lib\"\n", "");
+  text = with(text, "target = { from = \"image\", through = \"parts\" }", "target = \"image\"");
+  text = with(text, "[[split]]",
+              "[[stage]]\nname = \"in_parts\"\nuse = \"pca\"\ncomponents = 2\nfrom = \"ridge.mean\"\n"
+              "model = \"parts\"\n[[split]]");
+  text = with(text, "[[score]]", "[[score]]\nfrom = \"in_parts\"\ntarget = \"image\"\nthrough = \"parts\"");
+  RunRequest request{parsed(text), brain(), {}, temporary_folder() / "run"};
+  request.priors = {images(), images()};
+  const auto outcome = run_pipeline(stages(), request);
+  EXPECT_LT(outcome.result.at("scores").at("rmse").as_number(), 1e-5);
+  EXPECT_EQ(outcome.result.at("scores").at("r2").as_array().size(), 2u);
+  EXPECT_THAT(message_of<ConfigError>([&] { parsed(with(text, "target = \"image\"\nthrough", "through")); }),
+              HasSubstr("score.target: expected the stream that goes through the prior"));
+  EXPECT_THAT(message_of<ConfigError>(
+                  [&] { parsed(with(text, "\nthrough = \"parts\"\nmetrics", "\nthrough = \"part\"\nmetrics")); }),
+              HasSubstr("score.through = \"part\": expected the name of a [[prior]] above: parts, lib (did you mean "
+                        "'parts'?)"));
+}
+
+// the classifier calls its categories by name: its code 0 is the number 6 of the recording
+TEST(Prior, ReconstructionsAreReadByAClassifierThatNeverSawAStimulus) {
+  const auto of_kinds = [](Eigen::MatrixXd m) {
+    for (Index k = 0; k < m.cols(); ++k) m.row(k % 2).col(k).array() += 3;  // one pixel or the other is bright
+    return m;
+  };
+  Recording shown = brain();
+  const Eigen::MatrixXd stimuli = of_kinds(shown.find("image")->matrix());
+  Column label{.name = "label", .numbers = {}, .text = {}};
+  for (Index k = 0; k < kItems; ++k) label.numbers.push_back(k % 2 == 0 ? 6 : 9);
+  shown.streams = {items("voxels", 3 * stimuli.array() + 1, {kPixels}), items("image", stimuli, {2, 3})};
+  shown.tables = {{"item", {label}}};
+  Recording others = images(of_kinds(pictures(30, "others")));
+  Column kind{.name = "label", .numbers = {}, .text = {}};
+  for (Index k = 0; k < 30; ++k) kind.numbers.push_back(k % 2 == 0 ? 6 : 9);
+  others.tables = {{"images", {kind}}};
+  RunRequest request{parsed(R"([input]
+data = "none"
+[[prior]]
+name = "kinds"
+images = "first.image"
+use = "linear_classifier"
+[[stage]]
+use = "ridge"
+target = "image"
+alpha = [1e-6]
+covariance = "none"
+[[stage]]
+name = "read"
+use = "linear_classifier"
+from = "ridge.mean"
+model = "kinds"
+[[split]]
+use = "kfold"
+folds = 2
+[[score]]
+target = "item.label"
+part = "category"
+metrics = ["accuracy"]
+bootstrap = 0
+permutations = 0
+shuffles = 0
+)"),
+                     shown,
+                     {},
+                     temporary_folder() / "run"};
+  request.priors = {others};
+  EXPECT_EQ(run_pipeline(stages(), request).result.at("scores").at("accuracy").as_number(), 1);
+}
+
 TEST(Prior, WhatCannotGoThroughItIsRefused) {
   const auto refusal = [](const std::string& what, const std::string& by) {
     const auto p = parsed(with(kThrough, what, by));
     return message_of<Error>([&] { fit_priors(stages(), p, brain(), {images(), images()}, {}, {}); });
   };
-  EXPECT_THAT(
-      refusal("parts.pca", "parts.pcs"),
-      HasSubstr("prior lib.target_through = \"parts.pcs\": expected a part that 'parts' gives: pca "
-                "(did you mean 'pca'?)"));
+  EXPECT_THAT(refusal("parts.pca", "parts.pcs"),
+              HasSubstr("prior lib.target_through = \"parts.pcs\": expected a part that 'parts' gives: pca "
+                        "(did you mean 'pca'?)"));
   RunRequest request{
       parsed(with(kThrough, "from = \"image\"", "from = \"voxel\"")), brain(), {}, temporary_folder() / "run"};
   request.priors = {images(), images()};

@@ -76,6 +76,8 @@ const std::map<std::string, std::vector<Known>> kKnown{
       {"all.tenfold.pcc", .766, .02},
       {"all.tenfold.ssim_gaussian", .556, .02},
       {"no_latent.tenfold.pcc", .743, .02},
+      {"kind.tenfold.accuracy", .87, .04},
+      {"latents_of_all.tenfold.identification", .933, .02},
       {"kind_alone.tenfold.pcc", .599, .03}}},
     // computed with numpy and scikit-image on the same splits: z-scored voxels, ten interleaved inner folds, clipped to
     // [0, 1]; the published decoders of this set are in the description of the data
