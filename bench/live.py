@@ -14,7 +14,6 @@ import json
 import pathlib
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -23,32 +22,10 @@ import time
 
 import numpy as np
 
+from _live import CHANNELS, HEAD, PIPELINE, RATE_HZ
 from _report import arguments, google_benchmark, show
 
-CHANNELS, RATE_HZ, SECONDS, WARM_UP = 192, 50, 20, 50
-PIPELINE = """
-[input]
-simulate = "reach"
-channels = {channels}
-rate_hz = {rate}
-duration_s = 120
-dead_fraction = 0.0
-seed = 1
-[[stage]]
-use = "zscore"
-from = "activity"
-[[stage]]
-name = "map"
-use = "ridge"
-target = "kinematics"
-alpha = [100.0]
-covariance = "holdout"
-[[stage]]
-use = "dkf"
-target = "kinematics"
-[live]
-node = "dkf"
-"""
+SECONDS, WARM_UP = 20, 50
 
 
 def go_first(pid=0):
@@ -73,8 +50,6 @@ def percentiles(seconds):
 
 class Udp:
     """percept's own packet: realtime/wire.h."""
-    HEAD = struct.Struct("<4sBBBBIIqddfI")
-
     def __init__(self, folder):
         self.into = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -88,14 +63,14 @@ class Udp:
         self.output = f"udp:port={self.back.getsockname()[1]}"
 
     def send(self, k, x):
-        head = self.HEAD.pack(b"PLIV", 1, 0, 0, 0, CHANNELS, 1, k, float("nan"), RATE_HZ, 1.0, 0)
+        head = HEAD.pack(b"PLIV", 1, 0, 0, 0, CHANNELS, 1, k, float("nan"), RATE_HZ, 1.0, 0)
         self.into.sendto(head + x.astype("<f4").tobytes(), ("127.0.0.1", self.port))
 
     def take(self):
         while True:
             packet = self.back.recv(65536)
             if packet[5] == 0:  # frames; events say why the output is held
-                return self.HEAD.unpack_from(packet)[7]
+                return HEAD.unpack_from(packet)[7]
 
     def close(self):
         pass
@@ -121,8 +96,13 @@ class Redis:
                                   "samples": x.astype("<f4").tobytes()})
 
     def take(self):
+        import redis
+
         while True:
-            got = self.back.xread({"cursor": self.last}, count=1, block=5000)
+            try:
+                got = self.back.xread({"cursor": self.last}, count=1, block=5000)
+            except redis.exceptions.ConnectionError as gone:  # not one of Python's own
+                raise OSError("the server is gone") from gone
             if not got:
                 raise TimeoutError
             self.last, fields = got[0][1][0]
@@ -224,7 +204,7 @@ def main():
             "broadband_1024.allocations": (inside["broadband_1024"]["allocations"], 0)}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        (folder / "bench.toml").write_text(PIPELINE.format(channels=CHANNELS, rate=RATE_HZ))
+        (folder / "bench.toml").write_text(PIPELINE + '[live]\nnode = "dkf"\n')
         program, models = options.program.resolve(), folder / "models"
         subprocess.run([program, "fit", folder / "bench.toml", "-o", models, "--quiet"], check=True,
                        stdout=subprocess.DEVNULL)

@@ -15,33 +15,11 @@ import subprocess
 import tempfile
 import time
 
+from _live import CHANNELS, HEAD, PIPELINE, RATE_HZ
 from _report import arguments, show
 
-CHANNELS, RATE_HZ, SPEED = 192, 50, 20
+SPEED = 20
 LOST, TWICE, EXCHANGED = 1000, 2000, 2000  # one in so many
-HEAD = struct.Struct("<4sBBBBIIqddfI")  # realtime/wire.h
-PIPELINE = f"""
-[input]
-simulate = "reach"
-channels = {CHANNELS}
-rate_hz = {RATE_HZ}
-duration_s = 120
-dead_fraction = 0.0
-seed = 1
-[[stage]]
-use = "zscore"
-from = "activity"
-[[stage]]
-use = "ridge"
-target = "kinematics"
-alpha = [100.0]
-covariance = "holdout"
-[[stage]]
-use = "dkf"
-target = "kinematics"
-[live]
-hold_packets = 4
-"""
 
 
 def free_port():
@@ -105,7 +83,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         program, models, port = options.program.resolve(), folder / "models", free_port()
-        (folder / "soak.toml").write_text(PIPELINE)
+        (folder / "soak.toml").write_text(PIPELINE + "[live]\nhold_packets = 4\n")
         subprocess.run([program, "fit", folder / "soak.toml", "-o", models, "--quiet"], check=True,
                        stdout=subprocess.DEVNULL)
         live = subprocess.Popen([program, "live", folder / "soak.toml", "--models", models, "--source",
