@@ -16,9 +16,8 @@ namespace {
 
 using namespace diffusion;
 
-struct DiffusionPriorParams : StepParams {
-  std::int64_t patch = 2, channels = 32, blocks = 2;
-  std::vector<std::int64_t> multipliers = {1, 2}, attention = {};
+struct DiffusionPriorParams : LevelsParams, StepParams {
+  std::vector<std::int64_t> attention = {};
   double condition_dropout = 0.1;
   std::string condition = "none", sampler = "euler";
   std::int64_t levels = 20;
@@ -26,17 +25,9 @@ struct DiffusionPriorParams : StepParams {
   static constexpr auto fields() {
     using P = DiffusionPriorParams;
     return std::tuple_cat(
-        std::tuple{
-            field("patch", &P::patch, "pixels",
-                  "So many pixels each way become channels of one: the network is then cheaper and sees further.", 1,
-                  16),
-            field("channels", &P::channels, "channels", "Of the first level of the network; a multiple of 8.", 8, 1024),
-            field("multipliers", &P::multipliers, "1",
-                  "Channels of each level as a multiple of the first's; between two levels the image is halved.", 1,
-                  16),
-            field("blocks", &P::blocks, "1", "Residual blocks of a level, down and up.", 1, 16),
-            field("attention", &P::attention, "level", "Levels, from 0, whose blocks are followed by self-attention.",
-                  0, 7)},
+        levels_fields<P>(),
+        std::tuple{field("attention", &P::attention, "level",
+                         "Levels, from 0, whose blocks are followed by self-attention.", 0, 7)},
         step_fields<P>(),
         std::tuple{
             field("condition_dropout", &P::condition_dropout, "1",

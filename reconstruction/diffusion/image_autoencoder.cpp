@@ -23,16 +23,12 @@ ImageAutoencoder::ImageAutoencoder(const Model& model) : model_((require_model(m
   if (!shape) throw DataError(where, "network", "the shape of a network", "none");
   shape_ = vae_shape(*shape, where + ".network");
   require_weights(model, VaePlan(shape_).weights, where);
-  const Eigen::VectorXd mean = model.vector("image_mean", shape_.image_channels());
-  scale_ = static_cast<float>(model.number("image_sd") / kSigmaData);
+  const ImageUnits units = image_units(model, shape_.image_channels(), shape_.size(), where);
+  offset_ = units.offset;
+  scale_ = static_cast<float>(units.scale);
   latent_scale_ = static_cast<float>(model.number("latent_sd"));
-  if (!mean.allFinite() || !(scale_ > 0) || !std::isfinite(scale_) || !(latent_scale_ > 0) ||
-      !std::isfinite(latent_scale_))
-    throw DataError(where, "image_mean, image_sd, latent_sd", "finite numbers, deviations above zero",
-                    fmt::format("{}, {}, {}", mean(0), model.number("image_sd"), latent_scale_));
-  const Index pixels = shape_.height() * shape_.width();
-  offset_.resize(shape_.size());
-  for (Index c = 0; c < mean.size(); ++c) offset_.segment(c * pixels, pixels).setConstant(static_cast<float>(mean(c)));
+  if (!(latent_scale_ > 0) || !std::isfinite(latent_scale_))
+    throw DataError(where, "latent_sd", "a finite number above zero", fmt::format("{}", latent_scale_));
 }
 ImageAutoencoder::~ImageAutoencoder() = default;
 
@@ -90,21 +86,16 @@ namespace {
 
 using namespace diffusion;
 
-struct ImageAutoencoderParams : StepParams {
-  std::int64_t patch = 2, channels = 32, blocks = 1, latent = 4;
-  std::vector<std::int64_t> multipliers = {1, 2};
+struct ImageAutoencoderParams : LevelsParams, StepParams {
+  std::int64_t latent = 4;
   double kl_weight = 1e-3;
   std::string direction = "encode";
+  ImageAutoencoderParams() { blocks = 1; }
   static constexpr auto fields() {
     using P = ImageAutoencoderParams;
     return std::tuple_cat(
+        levels_fields<P>(),
         std::tuple{
-            field("patch", &P::patch, "pixels", "So many pixels each way become channels of one.", 1, 16),
-            field("channels", &P::channels, "channels", "Of the first level of the network; a multiple of 8.", 8, 1024),
-            field("multipliers", &P::multipliers, "1",
-                  "Channels of each level as a multiple of the first's; between two levels the image is halved.", 1,
-                  16),
-            field("blocks", &P::blocks, "1", "Residual blocks of a level, down and up.", 1, 16),
             field("latent", &P::latent, "channels", "Of a latent.", 1, 256),
             field("kl_weight", &P::kl_weight, "1",
                   "Of a latent's divergence from a standard normal one, per value, against the squared error in units "

@@ -97,20 +97,27 @@ void RescaledDenoiser::pull_back(const Batch& x, double sigma, Batch& x0, const 
       gradient);
 }
 
+ImageUnits image_units(const Model& model, Index channels, Index size, const std::string& where) {
+  const Eigen::VectorXd mean = model.vector("image_mean", channels);
+  ImageUnits units{Eigen::VectorXf(size), model.number("image_sd") / kSigmaData};
+  if (!mean.allFinite() || !(units.scale > 0) || !std::isfinite(units.scale))
+    throw DataError(where, "image_mean, image_sd", "finite numbers, image_sd above zero",
+                    fmt::format("{}, {}", mean(0), units.scale * kSigmaData));
+  const Index pixels = size / channels;
+  for (Index c = 0; c < channels; ++c)
+    units.offset.segment(c * pixels, pixels).setConstant(static_cast<float>(mean(c)));
+  return units;
+}
+
 ImagePrior::ImagePrior(const Model& model) : model_((require_model(model, kStage, kVersion), model)) {
   const std::string where = std::string("model of ") + kStage;
   const Value* shape = model.meta.find("network");
   if (!shape) throw DataError(where, "network", "the shape of a network", "none");
   shape_ = unet_shape(*shape, where + ".network");
   require_weights(model, UnetPlan(shape_).weights, where);
-  const Eigen::VectorXd mean = model.vector("image_mean", shape_.image_channels());
-  scale_ = model.number("image_sd") / kSigmaData;
-  if (!mean.allFinite() || !(scale_ > 0) || !std::isfinite(scale_))
-    throw DataError(where, "image_mean, image_sd", "finite numbers, image_sd above zero",
-                    fmt::format("{}, {}", mean(0), scale_ * kSigmaData));
-  const Index pixels = shape_.height() * shape_.width();
-  offset_.resize(shape_.size());
-  for (Index c = 0; c < mean.size(); ++c) offset_.segment(c * pixels, pixels).setConstant(static_cast<float>(mean(c)));
+  ImageUnits units = image_units(model, shape_.image_channels(), shape_.size(), where);
+  offset_ = std::move(units.offset);
+  scale_ = units.scale;
   if (shape_.embedding > 0) {
     embedding_mean_ = model.vector("embedding_mean", shape_.embedding).cast<float>();
     embedding_sd_ = model.vector("embedding_sd", shape_.embedding).cast<float>();

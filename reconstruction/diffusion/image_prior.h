@@ -31,6 +31,14 @@ class RescaledDenoiser final : public Denoiser {
   float scale_;
 };
 
+/// An image is offset + scale x the numbers a network works on, as image_mean and image_sd of its model say.
+struct ImageUnits {
+  Eigen::VectorXf offset;
+  double scale = 1;
+};
+/// Throws DataError naming `where` when they are not finite, or image_sd is not above zero.
+ImageUnits image_units(const Model& model, Index channels, Index size, const std::string& where);
+
 class ImagePrior {
  public:
   static constexpr const char* kStage = "diffusion_prior";

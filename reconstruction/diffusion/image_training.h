@@ -57,6 +57,26 @@ constexpr auto step_fields() {
                              1e15)};
 }
 
+/// Of a network of levels, each of which halves the image.
+struct LevelsParams {
+  std::int64_t patch = 2, channels = 32, blocks = 2;
+  std::vector<std::int64_t> multipliers = {1, 2};
+};
+template <class P>
+constexpr auto levels_fields() {
+  return std::tuple{
+      field<P, std::int64_t>("patch", &P::patch, "pixels",
+                             "So many pixels each way become channels of one: the network is then cheaper and sees "
+                             "further.",
+                             1, 16),
+      field<P, std::int64_t>("channels", &P::channels, "channels",
+                             "Of the first level of the network; a multiple of 8.", 8, 1024),
+      field<P, std::vector<std::int64_t>>(
+          "multipliers", &P::multipliers, "1",
+          "Channels of each level as a multiple of the first's; between two levels the image is halved.", 1, 16),
+      field<P, std::int64_t>("blocks", &P::blocks, "1", "Residual blocks of a level, down and up.", 1, 16)};
+}
+
 /// Throws ConfigError naming `from` unless a frame is one image.
 void require_image(const StreamFormat& in, const Context& context);
 
