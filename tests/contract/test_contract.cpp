@@ -48,9 +48,11 @@ StreamFormat with_rows(StreamFormat format, const std::vector<std::string>& name
   return format;
 }
 
-/// Every trained stage that takes a frame of one part, but for those of images, whose pixels have no names: channels in
-/// another order are put in that of the model, and other channels are refused.
+/// Every trained stage that takes channels, which have names as the pixels of an image have not: channels in another
+/// order are put in that of the model, and other channels are refused.
 class Channels : public ::testing::TestWithParam<std::string> {};
+
+bool takes_channels(const Sample& s) { return s.format.parts.size() == 1 && s.format.parts[0].shape.size() == 1; }
 
 TEST_P(Channels, AreMatchedByNameOrRefused) {
   const StageInfo& info = builtin_registry().at(GetParam(), "contract");
@@ -58,7 +60,7 @@ TEST_P(Channels, AreMatchedByNameOrRefused) {
   int checked = 0;
   for (const Sample& sample : info.samples()) {
     StageInput input = input_of(sample, Scalar::f64, 40);
-    if (input.format.parts.size() != 1) continue;  // a posterior: its stages test how they match outputs
+    if (!takes_channels(sample)) continue;  // images, or a posterior, whose stages test how they match outputs
     const Index n = input.format.size();
     std::vector<std::string> names, turned, other;
     std::vector<Index> order;
