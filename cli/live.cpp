@@ -356,7 +356,8 @@ Value run_live(LiveArguments a, Global& global) {
   setup.runner = &runner;
   setup.node = settings.node;
   setup.click = settings.click;
-  setup.raster = raster_node(nodes, runner);
+  const std::string raster = raster_node(nodes, runner);
+  setup.raster = raster;
   setup.loop = settings.loop;
   setup.real_time = settings.real_time;
   setup.guard = settings.guard;
@@ -377,8 +378,8 @@ Value run_live(LiveArguments a, Global& global) {
   std::unique_ptr<LivePage> page;
   if (a.page) {
     page = std::make_unique<LivePage>(
-        loop, page_about(pipeline, settings.node, loop.rows(), runner, inputs, raster_node(nodes, runner), task.get()),
-        settings.page, settings.where + ".page");
+        loop, page_about(pipeline, settings.node, loop.rows(), runner, inputs, raster, task.get()), settings.page,
+        settings.where + ".page");
     // not through the log, which may be kept: the address is the key
     fmt::print(stderr, "page: {}\n", page->url());
   }

@@ -302,7 +302,7 @@ StageSpec read_stage(const Value& t, std::size_t position, const std::string& fi
 
 /// The prior of "NAME" or "NAME.part" is one of those that are known. "": none is meant.
 void check_through(const std::string& through, const Pipeline& p, const std::string& where) {
-  if (through.empty() || p.prior(through.substr(0, through.find('.')))) return;
+  if (through.empty() || p.prior(prior_name(through))) return;
   std::vector<std::string> names;
   for (auto& prior : p.priors) names.push_back(prior.name);
   throw ConfigError(where, "\"" + through + "\"",

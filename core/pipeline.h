@@ -20,6 +20,9 @@ struct TargetSpec {
   std::string through = {};
 };
 
+/// Of a reference "NAME" or "NAME.part" to a prior: the name.
+inline std::string prior_name(const std::string& ref) { return ref.substr(0, ref.find('.')); }
+
 enum class FitMode { train, self, first };
 
 struct StageSpec {

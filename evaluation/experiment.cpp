@@ -400,7 +400,7 @@ Value Experiment::identity(const TargetSpec& target) const {
   Value v = Value::object({{"from", target.from}, {"lag_s", target.lag_s}});
   if (!target.through.empty()) {
     v["through"] = target.through;
-    v["prior"] = find_prior(options_.priors.get(), target.through.substr(0, target.through.find('.'))).digest;
+    v["prior"] = find_prior(options_.priors.get(), prior_name(target.through)).digest;
   }
   return v;
 }

@@ -206,18 +206,17 @@ WorkCache::Fit fit_or_take(const PriorSpec& spec, const StageInfo& info, const R
   return fit;
 }
 
-bool is_of(const std::string& ref, const std::string& name) { return ref.substr(0, ref.find('.')) == name; }
-
 /// By a stage, or by a prior that is used itself.
 bool is_used(const std::string& name, const Pipeline& p) {
   return std::any_of(p.stages.begin(), p.stages.end(),
                      [&](auto& s) {
                        return s.model == name || std::find(s.priors.begin(), s.priors.end(), name) != s.priors.end() ||
-                              (s.target && is_of(s.target->through, name));
+                              (s.target && prior_name(s.target->through) == name);
                      }) ||
-         std::any_of(p.scores.begin(), p.scores.end(), [&](auto& s) { return is_of(s.through, name); }) ||
+         std::any_of(p.scores.begin(), p.scores.end(), [&](auto& s) { return prior_name(s.through) == name; }) ||
          std::any_of(p.priors.begin(), p.priors.end(), [&](auto& other) {
-           return (is_of(other.through, name) || is_of(other.target_through, name)) && is_used(other.name, p);
+           return (prior_name(other.through) == name || prior_name(other.target_through) == name) &&
+                  is_used(other.name, p);
          });
 }
 
@@ -226,8 +225,7 @@ bool is_used(const std::string& name, const Pipeline& p) {
 Stream passed_through(const Registry& registry, const Pipeline& pipeline, const Priors& priors, const std::string& ref,
                       const Recording& recording, const std::string& from, const std::string& where,
                       const Context& base) {
-  const auto dot = ref.find('.');
-  const std::string name = ref.substr(0, dot), part = dot == std::string::npos ? "" : ref.substr(dot + 1);
+  const std::string name = prior_name(ref), part = ref == name ? "" : ref.substr(name.size() + 1);
   const PriorSpec* spec = pipeline.prior(name);
   if (!spec) throw Error(fmt::format("{}: no prior is called '{}'", where, name));
   NodeSpec node;
