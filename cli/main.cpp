@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/threads.h"
 
 namespace {
@@ -22,6 +23,7 @@ int failed(const percept::cli::Global& global, const std::string& message, perce
 
 int main(int argc, char** argv) {
   using namespace percept;
+  keep_freed_memory();
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is like a full disk: an error where it is written
   cli::Global global;
   std::vector<std::function<Value()>> actions;

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/memory.h"
+
 /// Prints every skipped test by name at the end, so that a summary never hides one.
 class SkipReporter : public ::testing::EmptyTestEventListener {
   void OnTestEnd(const ::testing::TestInfo& info) override {
@@ -17,6 +19,7 @@ class SkipReporter : public ::testing::EmptyTestEventListener {
 };
 
 int main(int argc, char** argv) {
+  percept::keep_freed_memory();  // as the program does
   ::testing::InitGoogleMock(&argc, argv);
   ::testing::UnitTest::GetInstance()->listeners().Append(new SkipReporter);
   return RUN_ALL_TESTS();
