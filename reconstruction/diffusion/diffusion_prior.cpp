@@ -120,7 +120,7 @@ class DiffusionPriorFitter final : public Fitter {
     shape = shape_of(p_, data.x_format().parts[0].shape);
     shape.check(context.node);
     const auto& target = data.y_format().parts;
-    const Index size = shape.size(), targets = p_.condition == "target" ? data.y_format().size() : 0;
+    const Index targets = p_.condition == "target" ? data.y_format().size() : 0;
     if (p_.condition == "target" && targets == 0)
       throw ConfigError(context.node + ".condition", "\"target\"", "a target, or labels of the images");
     const bool classes = targets == 1 && !target[0].levels.empty();
@@ -128,7 +128,7 @@ class DiffusionPriorFitter final : public Fitter {
     else shape.embedding = targets;
 
     const KeyedRandom random(context.seed, ImagePrior::kStage);
-    TrainingImages images(data, size, targets, p_, random, context);
+    TrainingImages images(data, targets, p_, random, context);
     Model m;
     m.meta = model_meta(ImagePrior::kStage, ImagePrior::kVersion, write_params(p_), data.x_format());
     m.meta["network"] = to_value(shape);

@@ -184,7 +184,7 @@ class ImageAutoencoderFitter final : public Fitter {
     task.shape = vae_of(p_, data.x_format().parts[0].shape);
     task.shape.check(context.node);
     const KeyedRandom random(context.seed, ImageAutoencoder::kStage);
-    TrainingImages images(data, task.shape.size(), 0, p_, random, context);
+    TrainingImages images(data, 0, p_, random, context);
     Model m;
     m.meta = model_meta(ImageAutoencoder::kStage, ImageAutoencoder::kVersion, write_params(p_), data.x_format());
     m.meta["network"] = to_value(task.shape);

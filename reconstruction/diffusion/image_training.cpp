@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/stage.h"
 #include "numerics/apply.h"
+#include "reconstruction/image/deform.h"
 
 namespace percept::diffusion {
 namespace {
@@ -29,9 +30,9 @@ void require_image(const StreamFormat& in, const Context& context) {
   require(image, context, "from", in.describe(), "one image a frame, {height, width} or {channels, height, width}");
 }
 
-TrainingImages::TrainingImages(const Data& data, Index size, Index targets, const StepParams& params,
-                               const KeyedRandom& random, Context& context)
-    : size_(size), targets_(targets) {
+TrainingImages::TrainingImages(const Data& data, Index targets, const StepParams& params, const KeyedRandom& random,
+                               Context& context)
+    : size_(data.x_format().size()), targets_(targets) {
   data.pass([&](const TrainingBlock& block) {
     const Eigen::MatrixXd x = to_matrix(block.x), y = targets > 0 ? to_matrix(block.y) : Eigen::MatrixXd();
     for (Index k = 0; k < x.cols(); ++k) {
@@ -40,7 +41,7 @@ TrainingImages::TrainingImages(const Data& data, Index size, Index targets, cons
         continue;
       }
       ++count_;
-      for (Index i = 0; i < size; ++i) values_.push_back(static_cast<float>(x(i, k)));
+      for (Index i = 0; i < size_; ++i) values_.push_back(static_cast<float>(x(i, k)));
       for (Index i = 0; i < targets; ++i) target_values_.push_back(static_cast<float>(y(i, k)));
     }
   });
@@ -57,8 +58,34 @@ TrainingImages::TrainingImages(const Data& data, Index size, Index targets, cons
   std::sort(drawn.begin(), drawn.end());
   std::vector<Index> order;
   for (const auto& [number, k] : drawn) order.push_back(k);
-  put_in_order(values_, order, size);
+  put_in_order(values_, order, size_);
   put_in_order(target_values_, order, targets);
+  if (params.deformed_copies > 0) deform(data.x_format().parts[0].shape, params, random);
+}
+
+void TrainingImages::deform(const std::vector<Index>& shape, const StepParams& p, const KeyedRandom& random) {
+  const Index height = shape[shape.size() - 2], width = shape.back(), pixels = height * width;
+  const Deformation deformed(height, width, DeformOptions{}.times(p.deformation));
+  const auto copy = [&](std::vector<float>& values, Index size, auto change) {
+    std::vector<float> copies;
+    copies.reserve(static_cast<std::size_t>(fitted_ * p.deformed_copies * size));
+    for (Index c = 1; c <= p.deformed_copies; ++c)
+      for (Index k = 0; k < fitted_; ++k) change(values.data() + k * size, k, c, copies);
+    values.insert(values.begin() + fitted_ * size, copies.begin(), copies.end());
+  };
+  // the channels of an image are deformed alike
+  copy(values_, size_, [&](const float* image, Index k, Index c, std::vector<float>& out) {
+    for (const float* channel = image; channel < image + size_; channel += pixels) {
+      const Eigen::VectorXd y =
+          deformed(Eigen::Map<const Eigen::VectorXf>(channel, pixels).cast<double>(), random, k, c);
+      for (const double v : y) out.push_back(static_cast<float>(v));
+    }
+  });
+  copy(target_values_, targets_, [&](const float* target, Index, Index, std::vector<float>& out) {
+    out.insert(out.end(), target, target + targets_);
+  });
+  count_ += fitted_ * p.deformed_copies;
+  fitted_ *= 1 + p.deformed_copies;
 }
 
 void TrainingImages::standardise(Index channels, Model& m, const Context& context) {

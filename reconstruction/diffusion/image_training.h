@@ -23,6 +23,8 @@ struct StepParams {
   double weight_decay = 0, weight_average = 0.99, clip = 1, dropout = 0;
   std::int64_t shift = 0;
   bool flip = false;
+  std::int64_t deformed_copies = 0;
+  double deformation = 1;
   double validation = 0.05;
   std::int64_t report = 100, seed = 0;
 };
@@ -48,6 +50,10 @@ constexpr auto step_fields() {
       field<P, std::int64_t>("shift", &P::shift, "pixels", "Images are moved by chance, up to so many pixels each way.",
                              0, 1000),
       field<P, bool>("flip", &P::flip, "", "Images are mirrored left to right by chance."),
+      field<P, std::int64_t>("deformed_copies", &P::deformed_copies, "1",
+                             "Deformed copies of each image, which are learnt from too.", 0, 1000),
+      field<P, double>("deformation", &P::deformation, "1",
+                       "Their size; 1 is that of a digit written again by the same hand.", 0.0, 100.0),
       field<P, double>("validation", &P::validation, "1",
                        "Share of the images, drawn by chance, that is not learnt from and decides which weights are "
                        "kept; 0: none, and the last are kept.",
@@ -80,12 +86,13 @@ constexpr auto levels_fields() {
 /// Throws ConfigError naming `from` unless a frame is one image.
 void require_image(const StreamFormat& in, const Context& context);
 
-/// Images and targets in an order drawn by chance, the held-out ones at the end.
+/// Images and targets in an order drawn by chance, those that are fitted with their deformed copies first, the held-out
+/// ones, which are not deformed, at the end.
 class TrainingImages {
  public:
-  /// targets: values of the target of each image that are kept, or 0. Images with missing values are left out, with a
-  /// warning. Throws DataError when fewer than two are left to fit.
-  TrainingImages(const Data& data, Index size, Index targets, const StepParams& params, const KeyedRandom& random,
+  /// data: as require_image wants them. targets: values of the target of each image that are kept, or 0. Images with
+  /// missing values are left out, with a warning. Throws DataError when fewer than two are left to fit.
+  TrainingImages(const Data& data, Index targets, const StepParams& params, const KeyedRandom& random,
                  Context& context);
   /// Mean 0 in every channel and standard deviation kSigmaData over all, by the images that are fitted; puts image_mean
   /// and image_sd into the model. Throws DataError when they are all one value.
@@ -103,6 +110,7 @@ class TrainingImages {
   void describe(Model& model, const TrainedWeights& trained, const StepParams& params) const;
 
  private:
+  void deform(const std::vector<Index>& shape, const StepParams& params, const KeyedRandom& random);
   ImageSet part(Index first, Index n) const;
   Index size_, targets_, count_ = 0, missing_ = 0, fitted_ = 0;
   std::vector<float> values_, target_values_;
