@@ -1,14 +1,27 @@
 #include "reconstruction/diffusion/posterior_images.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <mutex>
 
+#include "core/error.h"
 #include "core/value.h"
 #include "numerics/random.h"
 #include "reconstruction/image/library_posterior.h"
 
 namespace percept::diffusion {
+
+namespace {
+
+std::unique_ptr<Sampler> prior_sampler(const std::vector<double>& levels, const std::string& where) {
+  auto flow = make_sampler("gradient_estimation", Value::table(), where);
+  flow->set_levels(levels, where);
+  return flow;
+}
+
+}  // namespace
 
 PosteriorImages::PosteriorImages(const DrawingParams& p, const ImagePrior& prior, std::unique_ptr<Operator> measured,
                                  double sd, const Context& context)
@@ -20,7 +33,10 @@ PosteriorImages::PosteriorImages(const DrawingParams& p, const ImagePrior& prior
     if (operator_->capabilities().spectral) how["move"] = "exact";
     how["data_sd"] = scale * kSigmaData;
   } else if (p.sampler == "pcn") {
-    how["moves"] = p.moves;
+    if (p.moves == 0 && p.pool == 0)
+      throw ConfigError(context.node + ".moves", "0", "moves of a chain, or a pool that is weighed");
+    weighed_ = p.moves == 0;
+    if (!weighed_) how["moves"] = p.moves;
     how["kept"] = p.kept;
     if (p.pool > 0) how["step"] = 0.5;
   }
@@ -32,10 +48,14 @@ PosteriorImages::PosteriorImages(const DrawingParams& p, const ImagePrior& prior
   task_.seed = context.seed;
   task_.where = context.node;
   samples_ = p.samples;
-  kept_ = std::min(p.kept, p.samples);
+  kept_ = weighed_ ? 1 : std::min(p.kept, p.samples);
   if (p.sampler == "pcn" && p.pool > 0) {
     pool_ = pool_of(p, prior);
     operator_->apply(pool_->images, pool_measured_);
+  }
+  if (weighed_) {
+    sampler_ = prior_sampler(sampler_->levels(), context.node);
+    task_.measurement = nullptr;
   }
 }
 
@@ -63,8 +83,7 @@ std::shared_ptr<const PosteriorImages::Pool> PosteriorImages::pool_of(const Draw
     random.normals(k, 0, {made->noise.col(k).data(), static_cast<std::size_t>(made->noise.rows())});
   made->noise *= static_cast<float>(sampler_->level(0));
   made->images.resizeLike(made->noise);
-  const auto flow = make_sampler("gradient_estimation", Value::table(), task_.where);
-  flow->set_levels(sampler_->levels(), task_.where);
+  const auto flow = prior_sampler(sampler_->levels(), task_.where);
   constexpr Index kTogether = 32;  // bounds the memory
   for (Index first = 0; first < p.pool; first += kTogether) {
     const Index n = std::min(kTogether, p.pool - first);
@@ -80,12 +99,14 @@ std::shared_ptr<const PosteriorImages::Pool> PosteriorImages::pool_of(const Draw
   return made;
 }
 
-Eigen::MatrixXd PosteriorImages::chains(std::int64_t key, const Eigen::VectorXd& y) {
+Eigen::VectorXd PosteriorImages::weights_of_pool(const Eigen::VectorXd& y) const {
+  return normalised((pool_measured_.colwise() - y.cast<float>()).cast<double>().colwise().squaredNorm().transpose() /
+                    (-2 * measured_.sd * measured_.sd));
+}
+
+Eigen::MatrixXd PosteriorImages::chains(std::int64_t key, const Eigen::VectorXd& y, const Eigen::VectorXd& weights) {
   // each chain is an item of its own, since items begin where they are told to
   const Index chains = (samples_ + kept_ - 1) / kept_;
-  const Eigen::VectorXd weights =
-      normalised((pool_measured_.colwise() - y.cast<float>()).cast<double>().colwise().squaredNorm().transpose() /
-                 (-2 * measured_.sd * measured_.sd));
   const KeyedRandom random(task_.seed, "diffusion pool choice");
   const double luck = random.uniform(key, 0);
   task_.keys.clear();
@@ -129,8 +150,11 @@ const Eigen::VectorXd& PosteriorImages::draw(std::int64_t key, const Eigen::Vect
   TrajectorySpread spread(std::max<Index>(2, sampler_->steps() / 4));
   task_.observer = [&](const Step& step) { spread(step); };
   Eigen::MatrixXd drawn;
+  Eigen::VectorXd weights;
   if (pool_) {
-    drawn = chains(key, y);
+    weights = weights_of_pool(y);
+    if (!(weights.sum() > 0)) throw Error(fmt::format("{}: no image of the pool explains the response", task_.where));
+    drawn = chains(key, y, weights);
   } else {
     task_.keys = {key};
     measured_.y.col(0) = y.cast<float>();
@@ -138,6 +162,11 @@ const Eigen::VectorXd& PosteriorImages::draw(std::int64_t key, const Eigen::Vect
   }
   task_.observer = {};
   summarise(drawn, spread.score().mean(), out_);
+  if (weighed_) {
+    const Moments of_pool = weighted_moments(pool_->images, heaviest(weights, weights.size()));
+    out_.head(drawn.rows()) = of_pool.mean;
+    out_.segment(drawn.rows(), drawn.rows()) = of_pool.sd;
+  }
   return out_;
 }
 

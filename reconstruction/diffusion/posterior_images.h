@@ -29,14 +29,17 @@ constexpr auto drawing_fields() {
                              "where the chains of a frame begin. 0: anywhere.",
                              0, 1000000),
       field<P, std::int64_t>("moves", &P::moves, "1",
-                             "pcn: runs that a chain tries; in the first half it finds its step.", 1, 1000000),
+                             "pcn: runs that a chain tries; in the first half it finds its step. 0: the pool itself is "
+                             "the posterior, mean and sd are over all of it by weight, samples are drawn from it.",
+                             0, 1000000),
       field<P, std::int64_t>("kept", &P::kept, "1", "pcn: samples that are taken from one chain.", 1, 10000)};
 }
 
 /// Draws the images of one frame at a time, so that what a frame gives does not depend on its neighbours.
 class PosteriorImages {
  public:
-  /// The denoiser opens LibTorch. measured: what y of draw() is a measurement of, in unit noise times sd.
+  /// The denoiser opens LibTorch. measured: what y of draw() is a measurement of, in unit noise times sd. Throws
+  /// ConfigError when there are neither moves nor a pool.
   PosteriorImages(const DrawingParams& params, const ImagePrior& prior, std::unique_ptr<Operator> measured, double sd,
                   const Context& context);
 
@@ -55,7 +58,8 @@ class PosteriorImages {
     Batch noise, images;
   };
   std::shared_ptr<const Pool> pool_of(const DrawingParams& params, const ImagePrior& prior) const;
-  Eigen::MatrixXd chains(std::int64_t key, const Eigen::VectorXd& y);
+  Eigen::VectorXd weights_of_pool(const Eigen::VectorXd& y) const;
+  Eigen::MatrixXd chains(std::int64_t key, const Eigen::VectorXd& y, const Eigen::VectorXd& weights);
 
   std::unique_ptr<Operator> operator_;
   std::shared_ptr<Denoiser> denoiser_;
@@ -65,6 +69,7 @@ class PosteriorImages {
   std::shared_ptr<const Pool> pool_;
   Batch pool_measured_;
   Index samples_ = 0, kept_ = 1;
+  bool weighed_ = false;  ///< the pool is the posterior
   Eigen::VectorXd out_;
 };
 

@@ -137,19 +137,13 @@ class EncodingPosteriorStage final : public Typed<EncodingPosteriorStage> {
  private:
   template <class T>
   void write(const VectorXd& weights, std::int64_t key, T* y) const {
-    const Index pixels = prior_->images.rows();
     const Heaviest heavy = heaviest(weights, weights.size());
-    VectorXd mean = VectorXd::Zero(pixels), square = mean;
-    for (std::size_t k = 0; k < heavy.index.size(); ++k)
-      mean += heavy.weight(static_cast<Index>(k)) * prior_->images.col(heavy.index[k]).cast<double>();
-    for (std::size_t k = 0; k < heavy.index.size(); ++k)
-      square.array() += heavy.weight(static_cast<Index>(k)) *
-                        (prior_->images.col(heavy.index[k]).cast<double>() - mean).array().square();
+    const Moments moments = weighted_moments(prior_->images, heavy);
     const auto put = [&](const VectorXd& values) {
       for (const double v : values) *y++ = static_cast<T>(v);
     };
-    put(mean);
-    put(square.cwiseSqrt());
+    put(moments.mean);
+    put(moments.sd);
     for (Index s = 0; s < p_.samples; ++s) {
       double left = random_.uniform(key, static_cast<std::uint64_t>(s));
       std::size_t k = 0;

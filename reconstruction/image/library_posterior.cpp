@@ -51,6 +51,15 @@ Heaviest heaviest(const VectorXd& weights, Index most) {
   return out;
 }
 
+Moments weighted_moments(const Eigen::MatrixXf& images, const Heaviest& heavy) {
+  const auto column = [&](std::size_t k) { return images.col(heavy.index[k]).cast<double>(); };
+  VectorXd mean = VectorXd::Zero(images.rows()), square = mean;
+  for (std::size_t k = 0; k < heavy.index.size(); ++k) mean += heavy.weight(static_cast<Index>(k)) * column(k);
+  for (std::size_t k = 0; k < heavy.index.size(); ++k)
+    square.array() += heavy.weight(static_cast<Index>(k)) * (column(k) - mean).array().square();
+  return {std::move(mean), square.cwiseSqrt()};
+}
+
 VectorXd ssim_optimal(const Ssim& ssim, const MatrixXd& images, const VectorXd& weights, double mse_weight,
                       int iterations) {
   const VectorXd mean = images * weights;

@@ -32,6 +32,12 @@ struct Heaviest {
 };
 Heaviest heaviest(const Eigen::VectorXd& weights, Index most);
 
+struct Moments {
+  Eigen::VectorXd mean, sd;
+};
+/// Over the weighted columns of images.
+Moments weighted_moments(const Eigen::MatrixXf& images, const Heaviest& heavy);
+
 /// The x that maximises sum_k weight_k (SSIM(x, image_k) - mse_weight mean squared difference (x, image_k)), climbing from the
 /// weighted mean, which is where the second part alone has its maximum; clipped to the range of the images.
 Eigen::VectorXd ssim_optimal(const Ssim& ssim, const Eigen::MatrixXd& images, const Eigen::VectorXd& weights,

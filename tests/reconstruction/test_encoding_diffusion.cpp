@@ -106,6 +106,46 @@ TEST(EncodingDiffusion, OfOtherResponsesItDrawsOtherRings) {
   EXPECT_GT(own, other + 0.2);
 }
 
+// the mean over the pool is that of many samples of it, up to their chance
+TEST(EncodingDiffusion, WithoutMovesThePoolItselfIsThePosterior) {
+  const Data d;
+  const Model m = fit(d);
+  constexpr Index kSamples = 100;
+  Value p = params();
+  p["moves"] = 0;
+  p["pool"] = 1500;
+  p["samples"] = kSamples;
+  const MatrixXd y = apply(m, d.test, p);
+  double found = 0, expected = 0, got = 0;
+  for (Index t = 0; t < kTest; ++t) {
+    const VectorXd mean = y.col(t).head(World::kPixels), sd = y.col(t).segment(World::kPixels, World::kPixels);
+    found += correlation(mean, d.held.col(t)) / kTest;
+    expected += sd.squaredNorm() / kTest;
+    got += (mean - d.held.col(t)).squaredNorm() / kTest;
+    const MatrixXd samples =
+        y.col(t).segment(2 * World::kPixels, kSamples * World::kPixels).reshaped(World::kPixels, kSamples);
+    EXPECT_LT((samples.rowwise().mean() - mean).squaredNorm(), 3 * sd.squaredNorm() / kSamples) << t;
+  }
+  EXPECT_GT(found, 0.85);
+  EXPECT_LT(got, 4 * expected) << "the spread is of the size of the error";
+  EXPECT_GT(got, expected / 4);
+  EXPECT_GT(y.bottomRows(1).minCoeff(), 0) << "the trajectory of every image varies";
+  p["pool"] = 0;
+  EXPECT_EQ(message_of([&] { apply(m, d.test, p); }),
+            "stage.moves = 0: expected moves of a chain, or a pool that is weighed");
+}
+
+TEST(EncodingDiffusion, AResponseThatNoImageExplainsFails) {
+  const Data d;
+  Value p = params();
+  p["moves"] = 0;
+  MatrixXd x = d.test.leftCols(2);
+  x.col(1).setConstant(1e300);
+  const MatrixXd y = apply(fit(d), x, p);
+  EXPECT_TRUE(y.col(0).allFinite());
+  EXPECT_TRUE(y.col(1).array().isNaN().all());
+}
+
 TEST(EncodingDiffusion, AFrameWithAMissingVoxelIsMissing) {
   const Data d;
   const Model m = fit(d);
