@@ -169,7 +169,10 @@ std::vector<Sample> encoding_diffusion_samples() {
       data.x(r, t) = data.y(18 * r + 5, t) + 0.2 * random.normal(t, static_cast<std::uint64_t>(10 + r));
   }
   std::vector<Sample> samples;
-  for (const std::int64_t pool : {0, 8}) {
+  struct How {
+    std::int64_t pool, moves;
+  };
+  for (const How how : {How{0, 3}, How{8, 3}, How{8, 0}}) {
     EncodingDiffusionParams p;
     p.voxels = 6;
     p.field_step_px = 6;
@@ -177,8 +180,8 @@ std::vector<Sample> encoding_diffusion_samples() {
     p.inner_folds = 2;
     p.beta = {0.5};
     p.levels = 3;
-    p.moves = 3;
-    p.pool = pool;
+    p.moves = how.moves;
+    p.pool = how.pool;
     p.samples = 2;
     Context context;
     context.priors = {{"library", "image_library", library}, {"prior", ImagePrior::kStage, prior}};
